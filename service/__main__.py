@@ -1,0 +1,122 @@
+"""`python -m service`: flags and config file become one record, and the server runs until it is told to stop."""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from service.config import DEFAULT_LISTEN, ServiceConfig, parse_model, read_config
+from service.errors import ServiceError, SetupError
+from service.server import Server
+
+_CONFIG_ERROR = 2
+_START_ERROR = 1
+
+
+def main() -> None:
+    """Run the service; exits 0 after SIGTERM or SIGINT, 2 for a bad configuration, 1 where it cannot start."""
+    options = _parser().parse_args()
+    try:
+        config = _config(options)
+    except SetupError as error:
+        _fail(error, _CONFIG_ERROR)
+    _set_up_logs(config.log_level)
+    try:
+        uvloop.run(_run(config))
+    except ServiceError as error:
+        _fail(error, _START_ERROR)
+
+
+async def _run(config: ServiceConfig) -> None:
+    """Serve until a signal comes; a second one ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = Server(config)
+    starting = asyncio.create_task(server.start())
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
+            names = ", ".join(model.name for model in config.models)
+            print(f"service ready on {', '.join(server.addresses)} ({names})", flush=True)  # noqa: T201 - the contract
+            await stopping
+    finally:
+        starting.cancel()
+        stopping.cancel()
+        with contextlib.suppress(asyncio.CancelledError, ServiceError):
+            await starting
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, os._exit, _START_ERROR)  # the engines end with their sockets
+        await server.stop()
+
+
+def _config(options: argparse.Namespace) -> ServiceConfig:
+    flags = {
+        name: value for name, value in vars(options).items() if value is not None and name not in {"model", "config"}
+    }
+    if options.model:
+        flags["models"] = tuple(parse_model(text) for text in options.model)
+    return read_config(options.config, flags)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m service", description="The mlx-grpc inference service.")
+    parser.add_argument(
+        "--listen",
+        action="append",
+        metavar="ADDRESS",
+        help=f"HOST:PORT or unix:PATH; repeatable; default {DEFAULT_LISTEN}; port 0 picks a free one",
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        metavar="ALIAS=SOURCE",
+        help="a local MLX folder or a Hugging Face repository; repeatable, the first is the default model; "
+        "without any, a small built-in model",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="settings; flags win over it")
+    parser.add_argument("--cache-dir", metavar="FOLDER", help="where fetched and made files go")
+    parser.add_argument("--max-running", type=int, metavar="N", help="sequences that a model decodes at a time")
+    parser.add_argument("--max-queued", type=int, metavar="N", help="requests that may wait for a model")
+    parser.add_argument("--drain-s", type=float, metavar="S", help="seconds that running streams may take to finish")
+    parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
+    return parser
+
+
+def _set_up_logs(level: str) -> None:
+    """Events as JSON lines on standard error, or in colours for a person at a terminal."""
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.StackInfoRenderer(),
+            *([] if sys.stderr.isatty() else [structlog.processors.format_exc_info]),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _fail(error: ServiceError, code: int) -> None:
+    """One line for a person, and out."""
+    print(f"service: {error}", file=sys.stderr)  # noqa: T201 - there may be no log yet
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""What a model family has in common."""
+
+import enum
+from dataclasses import dataclass
+
+from service.text.markup import Markup, think
+
+
+class ToolFormat(enum.Enum):
+    """How a family writes the tool calls that it makes."""
+
+    NONE = "none"
+    HERMES = "hermes"
+    """`<tool_call>{"name": …, "arguments": …}</tool_call>`"""
+    LLAMA = "llama"
+    """`{"name": …, "parameters": …}`, after `<|python_tag|>` or as the whole answer."""
+    MISTRAL = "mistral"
+    """`[TOOL_CALLS]`, then a JSON list or, from Tekken on, `name[ARGS]{…}`."""
+    GEMMA = "gemma"
+    """`<|tool_call>call:name{…}<tool_call|>`"""
+    PHI = "phi"
+    """`<|tool_call|>[…]<|/tool_call|>`"""
+    DEEPSEEK = "deepseek"
+    """A list between tokens for the begin and the end of tool calls, of each call, and before its arguments."""
+    HARMONY = "harmony"
+    """`<|channel|>commentary to=functions.name <|constrain|>json<|message|>{…}<|call|>`"""
+    GRANITE = "granite"
+    """`<|tool_call|>[{"name": …, "arguments": …}]`"""
+
+
+THINK = think("<think>", "</think>")
+"""The markers of most families; a model that does not know them has none of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAdapter:
+    """A model family, as far as the model's own files do not tell.
+
+    `end_of_turn` are tokens that end an answer, where the vocabulary has them. `template` is the family's
+    chat template, for a model that brings none. `markup` and `tool_format` say how its output is marked.
+    `thinking_parts`: the template reads an assistant's reasoning as a part of its content, of type "thinking".
+    """
+
+    name: str
+    end_of_turn: tuple[str, ...] = ()
+    template: str | None = None
+    markup: Markup | None = THINK
+    tool_format: ToolFormat = ToolFormat.NONE
+    thinking_parts: bool = False

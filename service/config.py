@@ -1,0 +1,131 @@
+"""What the service is told on its command line and in its TOML file, as one frozen record."""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from service.errors import SetupError
+
+BUILT_IN_MODEL = "smollm2-135m-instruct"
+"""Alias of the model that is served where none is configured."""
+DEFAULT_LISTEN = "127.0.0.1:50051"
+
+
+def default_cache_dir() -> Path:
+    """Where fetched and made files go: $MLX_GRPC_CACHE, else the user's cache folder."""
+    if place := os.environ.get("MLX_GRPC_CACHE"):
+        return Path(place)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlx-grpc"
+
+
+class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One model: a local MLX folder (`path`), a Hugging Face repository (`repo`), or the built-in one (neither)."""
+
+    name: str
+    path: str | None = None
+    repo: str | None = None
+    revision: str | None = None
+    context_length: int | None = None
+    """In tokens; lowers what the model says."""
+
+    def __post_init__(self) -> None:
+        if not self.name or any(character.isspace() for character in self.name):
+            raise ValueError(f"a model's name must be a word, not {self.name!r}")
+        if self.path is not None and self.repo is not None:
+            raise ValueError(f"model {self.name!r} must have a path or a repo, not both")
+        if self.path is None and self.repo is None and self.name != BUILT_IN_MODEL:
+            raise ValueError(f"model {self.name!r} needs a path or a repo")
+        if self.revision is not None and self.repo is None:
+            raise ValueError(f"model {self.name!r} has a revision and no repo")
+        if self.context_length is not None and self.context_length < 1:
+            raise ValueError(f"model {self.name!r} must have a context_length of at least 1")
+
+    @property
+    def source(self) -> str:
+        """Where the model comes from, for people."""
+        return self.path or self.repo or "built-in"
+
+
+class ServiceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All that can be set. Times are in seconds."""
+
+    listen: tuple[str, ...] = (DEFAULT_LISTEN,)
+    models: tuple[ModelConfig, ...] = (ModelConfig(BUILT_IN_MODEL),)
+    cache_dir: str = msgspec.field(default_factory=lambda: str(default_cache_dir()))
+    max_running: int = 32
+    """Sequences that one model decodes at a time."""
+    max_queued: int = 256
+    """Requests that may wait for one model."""
+    prefill_chunk: int = 512
+    """Prompt tokens that one step processes at most."""
+    engine_threads: int = 1
+    """Threads of the BLAS library, where MLX computes on the CPU."""
+    max_request_bytes: int = 16 << 20
+    heartbeat_timeout_s: float = 30.0
+    """An engine that is silent for longer is reported as not serving."""
+    drain_s: float = 600.0
+    """How long running streams may take to finish after SIGTERM."""
+    log_level: str = "info"
+
+    def __post_init__(self) -> None:
+        if not self.listen:
+            raise ValueError("listen must name at least one address")
+        for address in self.listen:
+            _check_address(address)
+        if not self.models:
+            raise ValueError("models must name at least one model")
+        names = [model.name for model in self.models]
+        if len(set(names)) < len(names):
+            raise ValueError("two models have the same name")
+        for name in ("max_running", "max_queued", "prefill_chunk", "engine_threads", "max_request_bytes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        for name in ("heartbeat_timeout_s", "drain_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0")
+        if self.log_level not in {"debug", "info", "warning", "error"}:
+            raise ValueError("log_level must be debug, info, warning or error")
+
+
+def read_config(file: Path | None, flags: dict[str, Any]) -> ServiceConfig:
+    """The settings in `file`, overridden by `flags`. Raises SetupError with one line that says what is wrong."""
+    settings: dict[str, Any] = {}
+    if file is not None:
+        try:
+            settings = tomllib.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SetupError(f"cannot read {file}: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SetupError(f"{file} is not TOML: {error}") from error
+    try:
+        return msgspec.convert(settings | flags, ServiceConfig)
+    except msgspec.ValidationError as error:
+        raise SetupError(f"configuration: {error}") from error
+
+
+def parse_model(text: str) -> ModelConfig:
+    """The model that `--model ALIAS=PATH_OR_HF_REPO` names. Raises SetupError.
+
+    What exists on disk, or is written as a path, is a folder; what looks like owner/name is a repository.
+    """
+    name, equals, source = text.partition("=")
+    try:
+        if not equals:
+            return ModelConfig(name)
+        is_path = source.startswith((".", "/", "~")) or source.count("/") != 1 or Path(source).exists()
+        return ModelConfig(name, path=source) if is_path else ModelConfig(name, repo=source)
+    except ValueError as error:
+        raise SetupError(f"--model {text}: {error}") from error
+
+
+def _check_address(address: str) -> None:
+    if address.startswith("unix:"):
+        if address == "unix:":
+            raise ValueError("listen address 'unix:' names no path")
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - the largest port
+        raise ValueError(f"listen address {address!r} is neither HOST:PORT nor unix:PATH")

@@ -1,0 +1,125 @@
+"""Reads a model folder: weights through mlx-lm, and what the service must know of the tokenizer and the settings."""
+
+import hashlib
+import json
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from mlx.nn.layers.base import Module
+from mlx.utils import tree_flatten
+from mlx_lm.utils import dequantize_model, load_model, load_tokenizer, maybe_set_recommended_wired_limit
+
+from service.engine.frames import Defaults, Loaded
+
+Config = dict[str, Any]
+
+_FALLBACK_CONTEXT = 4096
+"""Tokens, for a model that does not say."""
+_LARGEST_CONTEXT = 1 << 30
+"""transformers says 10**30 where a tokenizer sets no bound."""
+_FLOAT32_SHARE = 0.25
+"""The part of the machine's memory that weights may take as float32 on the CPU."""
+
+
+def load(folder: Path, cache_dir: Path) -> tuple[Module, Loaded]:
+    """The model in `folder`, ready to step, and its description.
+
+    A tokenizer.json that has to be made goes under `cache_dir`. Raises whatever the libraries make of a broken folder.
+    """
+    maybe_set_recommended_wired_limit()
+    model, config = load_model(folder, lazy=True)
+    _suit_device(model)
+    mx.eval(model.parameters())
+    tokenizer: Any = load_tokenizer(folder, eos_token_ids=config.get("eos_token_id"))  # type: ignore[no-untyped-call]
+    template = tokenizer.chat_template
+    generation = _read_json(folder / "generation_config.json")
+    loaded = Loaded(
+        model_type=str(config.get("model_type", "")),
+        architectures=list(config.get("architectures") or ()),
+        stop_ids=sorted(tokenizer.eos_token_ids),
+        chat_template=template.get("default") if isinstance(template, dict) else template,
+        special_tokens=_special_tokens(tokenizer),
+        context_length=_context_length(config, tokenizer),
+        vocab_size=int(_setting(config, "vocab_size") or len(tokenizer)),
+        weights_bytes=_weights_bytes(model),
+        defaults=_defaults(generation),
+        tokenizer_file=str(_tokenizer_file(folder, tokenizer, cache_dir)),
+        created=(folder / "config.json").stat().st_mtime,
+        device=str(mx.default_device().type).rpartition(".")[2],
+        mlx_version=version("mlx"),
+        mlx_lm_version=version("mlx-lm"),
+    )
+    return model, loaded
+
+
+def _suit_device(model: Module) -> None:
+    """On the CPU, hold the weights as dense float32 where they fit: quantised and 16-bit matmuls are slow there."""
+    if mx.default_device() == mx.gpu:
+        return
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if 4 * _parameters(model) <= _FLOAT32_SHARE * memory:
+        dequantize_model(model)
+        model.set_dtype(mx.float32)
+
+
+def _parameters(model: Module) -> int:
+    """Number of weights, those packed in quantised layers counted one by one."""
+    count = 0
+    for _, module in model.named_modules():  # type: ignore[no-untyped-call]
+        packing = 32 // module.bits if hasattr(module, "bits") and hasattr(module, "scales") else 1
+        for name, value in module.items():
+            if isinstance(value, mx.array) and name not in {"scales", "biases"}:
+                count += value.size * (packing if name == "weight" else 1)
+    return count
+
+
+def _weights_bytes(model: Module) -> int:
+    arrays: list[tuple[str, mx.array]] = tree_flatten(model.parameters())  # type: ignore[assignment,no-untyped-call]
+    return sum(value.nbytes for _, value in arrays)
+
+
+def _setting(config: Config, name: str) -> Any:
+    """A setting of the language model, which multi-modal configurations nest."""
+    return config.get(name) or (config.get("text_config") or {}).get(name)
+
+
+def _context_length(config: Config, tokenizer: Any) -> int:
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length"):
+        if length := _setting(config, name):
+            return int(length)
+    length = int(getattr(tokenizer, "model_max_length", _LARGEST_CONTEXT))
+    return length if length < _LARGEST_CONTEXT else _FALLBACK_CONTEXT
+
+
+def _special_tokens(tokenizer: Any) -> dict[str, str]:
+    return {name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
+
+
+def _defaults(generation: Config) -> Defaults:
+    return Defaults(
+        **{name: generation[name] for name in Defaults.__struct_fields__ if generation.get(name) is not None}
+    )
+
+
+def _tokenizer_file(folder: Path, tokenizer: Any, cache_dir: Path) -> Path:
+    """The folder's tokenizer.json, or one that is written from the converted fast tokenizer."""
+    own = folder / "tokenizer.json"
+    if own.exists():
+        return own
+    place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    made = cache_dir / "tokenizers" / f"{folder.name}-{place}.json"
+    made.parent.mkdir(parents=True, exist_ok=True)
+    partial = made.with_suffix(f".{os.getpid()}")
+    tokenizer.backend_tokenizer.save(str(partial))
+    partial.replace(made)
+    return made
+
+
+def _read_json(path: Path) -> Config:
+    if not path.exists():
+        return {}
+    content: Config = json.loads(path.read_text(encoding="utf-8"))
+    return content

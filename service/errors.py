@@ -1,0 +1,95 @@
+"""Failures that a caller can meet. Each knows what went wrong; `servicers.status` says it in gRPC's words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class ServiceError(Exception):
+    """Any failure that has a meaning for the caller. Its text may be shown to them."""
+
+
+class FieldError(ServiceError):
+    """Something is wrong with one field of the request.
+
+    `field` is the dotted path from where it was raised; `under` puts the rest in front.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        """`reason` is a phrase with the field as its subject, such as "must be at most 2"."""
+        super().__init__(field, reason)
+        self.field = field
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.field} {self.reason}"
+
+
+class InvalidField(FieldError):
+    """A field's value is not allowed."""
+
+
+class UnsupportedField(FieldError):
+    """A field asks for something that this server does not do."""
+
+    def __init__(self, field: str, reason: str = "is not supported yet") -> None:
+        super().__init__(field, reason)
+
+
+class ContextTooLong(ServiceError):
+    """A prompt leaves no room in the model's context. Both figures are in tokens."""
+
+    def __init__(self, limit: int, got: int) -> None:
+        super().__init__(f"the prompt has {got} tokens and the model's context has room for {limit}")
+        self.limit = limit
+        self.got = got
+
+
+class UnknownModel(ServiceError):
+    """No model has this alias."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no model {name!r}")
+        self.name = name
+
+
+class NoChatTemplate(ServiceError):
+    """A conversation was sent to a model that has no chat template."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"model {model!r} has no chat template; use Generate")
+        self.model = model
+
+
+class QueueFull(ServiceError):
+    """Too many requests are waiting for the model. `retry_after` is in seconds."""
+
+    def __init__(self, model: str, retry_after: float = 1.0) -> None:
+        super().__init__(f"too many requests are waiting for model {model!r}")
+        self.model = model
+        self.retry_after = retry_after
+
+
+class Unavailable(ServiceError):
+    """The request was cut or cannot be taken now, and may be sent again after `retry_after` seconds."""
+
+    def __init__(self, reason: str, retry_after: float = 1.0) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class EngineFault(Exception):
+    """The engine failed on this request alone. The text is the engine's and is not for the caller."""
+
+
+class SetupError(ServiceError):
+    """The service cannot start: the text is the one line that says why."""
+
+
+@contextmanager
+def under(path: str) -> Iterator[None]:
+    """Puts `path` in front of the field that an error raised inside names."""
+    try:
+        yield
+    except FieldError as error:
+        error.field = f"{path}{error.field}" if error.field.startswith("[") else f"{path}.{error.field}"
+        raise

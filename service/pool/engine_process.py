@@ -1,0 +1,86 @@
+"""The parent's side of an engine: a child process and the socket to it."""
+
+import asyncio
+import contextlib
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+from service.engine.frames import Command, Event, Shutdown, Unpacker, events, pack
+
+_STOP_S = 5.0
+"""How long a process may take to end by itself."""
+
+
+class EngineProcess(asyncio.Protocol):
+    """A running `python -m service.engine`. `lost` is done once nothing more will come from it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, receive: Callable[[Event], None]) -> None:
+        """`process` has the other end; `receive` is called with each event, one after the other."""
+        self._receive = receive
+        self._unpacker = Unpacker()
+        self._transport: asyncio.WriteTransport | None = None
+        self._process = process
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @classmethod
+    async def start(
+        cls, arguments: Sequence[str], environment: Mapping[str, str], receive: Callable[[Event], None]
+    ) -> "EngineProcess":
+        """Start a process with these command line arguments."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "service.engine", "--fd", str(theirs.fileno()), *arguments),
+                pass_fds=[theirs.fileno()],
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=sys.stderr,  # standard output says only when the service is ready
+            )
+        ours.setblocking(False)
+        loop = asyncio.get_running_loop()
+        _, engine = await loop.create_connection(lambda: cls(process, receive), sock=ours)
+        return engine
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid
+
+    def send(self, command: Command) -> None:
+        """Send a command; one to a lost process goes nowhere."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(pack(command))
+
+    async def stop(self) -> int:
+        """End the process, by force if it does not end by itself; its exit code, negative for a signal."""
+        self.send(Shutdown())
+        try:
+            async with asyncio.timeout(_STOP_S):
+                return await self._process.wait()
+        except TimeoutError:
+            self.kill()
+            return await self._process.wait()
+        finally:
+            if self._transport is not None:
+                self._transport.close()
+
+    def kill(self) -> None:
+        """End the process at once."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self._transport = cast(asyncio.WriteTransport, transport)  # as a stream socket's is; uvloop's has no such base
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        for body in self._unpacker.feed(data):
+            self._receive(events.decode(body))
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
+        """See asyncio.Protocol."""
+        if not self.lost.done():
+            self.lost.set_result(None)

@@ -1,0 +1,122 @@
+"""The composition root: a pool of models behind a gRPC server, with health, reflection and drain."""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from mlx_grpc.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    generation_pb2,
+    generation_pb2_grpc,
+    models_pb2,
+    models_pb2_grpc,
+    tokenizer_pb2,
+    tokenizer_pb2_grpc,
+)
+from service.config import ServiceConfig
+from service.errors import SetupError
+from service.pool.pool import ModelPool
+from service.servicers.admin import AdminServicer
+from service.servicers.drain import Drain
+from service.servicers.generation import GenerationServicer
+from service.servicers.guard import Guard
+from service.servicers.models import ModelServicer
+from service.servicers.reflection import add_reflection
+from service.servicers.tokenizer import TokenizerServicer
+
+log = structlog.get_logger()
+
+_SERVICES = [
+    file.DESCRIPTOR.package + "." + name
+    for file in (generation_pb2, models_pb2, tokenizer_pb2, admin_pb2)
+    for name in file.DESCRIPTOR.services_by_name
+]
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Server:
+    """The service. `start` returns once every model is loaded; `stop` lets what runs finish first."""
+
+    def __init__(self, config: ServiceConfig) -> None:
+        self._config = config
+        self._drain = Drain()
+        self._health = health.aio.HealthServicer()
+        self._health_updates: set[asyncio.Task[None]] = set()
+        self._pool = ModelPool(config, self._update_health)
+        self._server = aio.server(interceptors=[Guard()], options=_options(config))
+        self.addresses: list[str] = []
+
+    @property
+    def pool(self) -> ModelPool:
+        """The models."""
+        return self._pool
+
+    async def start(self) -> None:
+        """Bind, then load the models. Calls that come in meanwhile wait.
+
+        Raises SetupError for an address that is taken or a model that cannot be loaded.
+        """
+        self.addresses = [self._bind(address) for address in self._config.listen]
+        self._add_servicers()
+        await self._set_health()
+        await self._server.start()
+        await self._pool.start()
+
+    async def stop(self) -> None:
+        """Turn new calls away, wait for those that run, end the engines."""
+        self._drain.begun = True
+        await self._set_health()
+        if not await self._drain.finish(self._config.drain_s):
+            log.warning("calls were cut at the end of the drain time", drain_s=self._config.drain_s)
+        await self._server.stop(grace=1)
+        await self._pool.stop()
+
+    def _bind(self, address: str) -> str:
+        """Listen on an address; the address with its real port."""
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise SetupError(f"cannot listen on {address}: is it taken, or not an address of this machine?") from error
+        return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+
+    def _add_servicers(self) -> None:
+        server, pool, drain = self._server, self._pool, self._drain
+        generation_pb2_grpc.add_GenerationServiceServicer_to_server(GenerationServicer(pool, drain), server)
+        models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(pool), server)
+        tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server(TokenizerServicer(pool), server)
+        admin = AdminServicer(self._config, pool, drain, self.addresses)
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        add_reflection([*_SERVICES, health.SERVICE_NAME], server)
+
+    def _update_health(self) -> None:
+        task = asyncio.ensure_future(self._set_health())
+        self._health_updates.add(task)
+        task.add_done_callback(self._health_updates.discard)
+
+    async def _set_health(self) -> None:
+        """The server and its services are serving while every model is; each model has a name of its own too."""
+        open_to_calls = not self._drain.begun
+        everything = open_to_calls and all(model.is_serving for model in self._pool.models)
+        for name in ("", *_SERVICES):
+            await self._health.set(name, _SERVING if everything else _NOT_SERVING)
+        for model in self._pool.models:
+            serving = open_to_calls and model.is_serving
+            await self._health.set(f"model/{model.name}", _SERVING if serving else _NOT_SERVING)
+
+
+def _options(config: ServiceConfig) -> Sequence[tuple[str, int]]:
+    return (
+        ("grpc.so_reuseport", 0),  # else a second server shares the port of the first instead of failing
+        ("grpc.max_receive_message_length", config.max_request_bytes),
+        # Notice clients that vanished without a word, and let clients ask the same of the server.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    )

@@ -1,0 +1,47 @@
+"""AdminService: what the server is and how it is set up."""
+
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+from grpc import aio
+
+from mlx_grpc.v1 import admin_pb2 as pb
+from mlx_grpc.v1 import admin_pb2_grpc as pb_grpc
+from service.config import ServiceConfig
+from service.pool.pool import ModelPool
+from service.servicers.drain import Drain
+
+Context = aio.ServicerContext[Any, Any]
+
+
+class AdminServicer(pb_grpc.AdminServiceServicer):
+    """Describes the server. `addresses` are those that it listens on, with their real ports."""
+
+    def __init__(self, config: ServiceConfig, pool: ModelPool, drain: Drain, addresses: Sequence[str]) -> None:
+        self._config = config
+        self._pool = pool
+        self._drain = drain
+        self._addresses = addresses
+        self._started = time.monotonic()
+
+    async def GetServerInfo(self, request: pb.GetServerInfoRequest, context: Context) -> pb.GetServerInfoResponse:  # noqa: ARG002, N802
+        """See admin.proto."""
+        uptime = Duration()
+        uptime.FromNanoseconds(int((time.monotonic() - self._started) * 1e9))
+        loaded = next((model.facts.loaded for model in self._pool.models if model.facts), None)
+        return pb.GetServerInfoResponse(
+            version=version("mlx-grpc"),
+            mlx_version=loaded.mlx_version if loaded else "",
+            mlx_lm_version=loaded.mlx_lm_version if loaded else "",
+            device=loaded.device if loaded else "",
+            uptime=uptime,
+            draining=self._drain.begun,
+            models=[model.name for model in self._pool.models],
+            addresses=self._addresses,
+            max_running=self._config.max_running,
+            max_queued=self._config.max_queued,
+            max_request_bytes=self._config.max_request_bytes,
+        )

@@ -1,0 +1,151 @@
+"""Requests from the wire to the service's types. A field that is not served yet is refused by its name."""
+
+import json
+import uuid
+from collections.abc import Sequence
+
+from google.protobuf.struct_pb2 import Struct, Value
+
+from mlx_grpc.v1 import generation_pb2 as pb
+from service.errors import InvalidField, UnsupportedField, under
+from service.types import Ask, Message, Role, Sampling, Stopping, Tool, ToolCall
+
+_ROLES = {
+    pb.ROLE_SYSTEM: Role.SYSTEM,
+    pb.ROLE_DEVELOPER: Role.DEVELOPER,
+    pb.ROLE_USER: Role.USER,
+    pb.ROLE_ASSISTANT: Role.ASSISTANT,
+    pb.ROLE_TOOL: Role.TOOL,
+}
+
+_LATER = ("lora", "tools", "tool_choice", "parallel_tool_calls", "reasoning", "constraint", "cache")
+_LATER_OUTPUT = ("logprobs", "top_logprobs", "prompt_logprobs", "progress")
+
+
+def to_ask(request: pb.ChatRequest | pb.GenerateRequest) -> Ask:
+    """The part that both generating calls share. Raises FieldError."""
+    _refuse_later(request)
+    with under("sampling"):
+        sampling = _sampling(request.sampling)
+    with under("stopping"):
+        stopping = _stopping(request.stopping)
+    if isinstance(request, pb.ChatRequest) and request.output.echo:
+        raise InvalidField("output.echo", "is for Generate only")
+    return Ask(
+        model=request.model,
+        request_id=request.request_id or uuid.uuid4().hex,
+        sampling=sampling,
+        stopping=stopping,
+        token_ids=request.output.token_ids,
+        echo=request.output.echo,
+    )
+
+
+def to_messages(messages: Sequence[pb.ChatMessage]) -> list[Message]:
+    """A conversation. Raises InvalidField."""
+    if not messages:
+        raise InvalidField("messages", "must not be empty")
+    converted = []
+    for index, message in enumerate(messages):
+        with under(f"messages[{index}]"):
+            converted.append(_message(message))
+    return converted
+
+
+def to_tools(tools: Sequence[pb.Tool]) -> list[Tool]:
+    """The functions that a template may show. Raises InvalidField."""
+    for index, tool in enumerate(tools):
+        if not tool.name:
+            raise InvalidField(f"tools[{index}].name", "must not be empty")
+        if tool.parameters_json and not isinstance(_json(tool.parameters_json), dict):
+            raise InvalidField(f"tools[{index}].parameters_json", "must be a JSON object")
+    return [Tool(tool.name, tool.description, tool.parameters_json or "{}") for tool in tools]
+
+
+def to_mapping(struct: Struct) -> dict[str, object]:
+    """A Struct as Python values, with whole numbers as integers, which is what templates print."""
+    return {name: _value(value) for name, value in struct.fields.items()}
+
+
+def _refuse_later(request: pb.ChatRequest | pb.GenerateRequest) -> None:
+    for field, value in request.ListFields():
+        if field.name in _LATER:
+            inner = value.ListFields() if field.name in {"reasoning", "cache", "tool_choice"} else []
+            raise UnsupportedField(f"{field.name}.{inner[0][0].name}" if inner else field.name)
+    for field, _ in request.output.ListFields():
+        if field.name in _LATER_OUTPUT:
+            raise UnsupportedField(f"output.{field.name}")
+    if request.HasField("n") and request.n < 1:
+        raise InvalidField("n", "must be at least 1")
+    if request.n > 1:
+        raise UnsupportedField("n", "above 1 is not supported yet")
+    if request.priority:
+        raise UnsupportedField("priority")
+
+
+def _sampling(message: pb.SamplingParams) -> Sampling:
+    present = {field.name: value for field, value in message.ListFields() if field.name != "logit_bias"}
+    return Sampling(**present, logit_bias=dict(message.logit_bias))
+
+
+def _stopping(message: pb.Stopping) -> Stopping:
+    return Stopping(
+        max_tokens=message.max_tokens if message.HasField("max_tokens") else None,
+        min_tokens=message.min_tokens,
+        stop=tuple(message.stop),
+        stop_token_ids=tuple(message.stop_token_ids),
+        ignore_eos=message.ignore_eos,
+        include_stop=message.include_stop,
+    )
+
+
+def _message(message: pb.ChatMessage) -> Message:
+    if (role := _ROLES.get(message.role)) is None:
+        raise InvalidField("role", "must be one of ROLE_SYSTEM, DEVELOPER, USER, ASSISTANT and TOOL")
+    for index, part in enumerate(message.content):
+        if not part.HasField("part"):
+            raise InvalidField(f"content[{index}]", "must have a text")
+    if not message.content and not (role is Role.ASSISTANT and (message.tool_calls or message.reasoning)):
+        raise InvalidField("content", "must not be empty")
+    return Message(
+        role=role,
+        content="".join(part.text for part in message.content) if message.content else None,
+        name=message.name,
+        tool_call_id=message.tool_call_id,
+        tool_calls=tuple(_tool_call(index, call) for index, call in enumerate(message.tool_calls)),
+        reasoning=message.reasoning,
+    )
+
+
+def _tool_call(index: int, call: pb.ToolCall) -> ToolCall:
+    if not call.name:
+        raise InvalidField(f"tool_calls[{index}].name", "must not be empty")
+    if not isinstance(_json(call.arguments or "{}"), dict):
+        raise InvalidField(f"tool_calls[{index}].arguments", "must be a JSON object")
+    return ToolCall(call.id, call.name, call.arguments or "{}")
+
+
+def _json(text: str) -> object:
+    """The value that a JSON text holds, None where it holds none."""
+    try:
+        value: object = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value
+
+
+def _value(value: Value) -> object:
+    match value.WhichOneof("kind"):
+        case "number_value":
+            number = value.number_value
+            return int(number) if number.is_integer() else number
+        case "string_value":
+            return value.string_value
+        case "bool_value":
+            return value.bool_value
+        case "struct_value":
+            return to_mapping(value.struct_value)
+        case "list_value":
+            return [_value(item) for item in value.list_value.values]
+        case _:
+            return None

@@ -1,0 +1,173 @@
+"""How model families mark reasoning in their output, and the streaming parser that takes the marks apart."""
+
+import enum
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+
+class Kind(enum.Enum):
+    """What a piece of output is."""
+
+    ANSWER = "answer"
+    REASONING = "reasoning"
+
+
+class State(enum.Enum):
+    """Where in the output the parser stands. A tool-call format adds its own states and a kind."""
+
+    START = "start"
+    """Nothing but whitespace yet."""
+    OPENED = "opened"
+    """In reasoning, of which nothing but whitespace is there yet."""
+    REASONING = "reasoning"
+    CLOSED = "closed"
+    """Just after reasoning."""
+    WRAPPED = "wrapped"
+    """In an answer that has markers of its own."""
+    ANSWER = "answer"
+
+    @property
+    def kind(self) -> Kind:
+        """What text is in this state."""
+        return Kind.REASONING if self in _REASONING else Kind.ANSWER
+
+
+_REASONING = {State.OPENED, State.REASONING}
+_OUTSIDE = {State.START, State.CLOSED}
+"""What no marker closes."""
+_SETTLES = {State.START: State.ANSWER, State.CLOSED: State.ANSWER, State.OPENED: State.REASONING}
+"""Where the first text that is not whitespace leads."""
+
+
+@dataclass(frozen=True, eq=False)
+class Markup:
+    """The markers of a family: for each state, which strings are taken out of the text there and where they lead.
+
+    No marker of a state begins another one of it.
+    """
+
+    opening: str
+    """Begins reasoning; a prompt that ends with it begins it as well."""
+    evidence: tuple[str, ...]
+    """A model writes this markup if its vocabulary or its template knows each of these; empty: it always does."""
+    transitions: Mapping[State, Mapping[str, State]]
+    also_shown: tuple[str, ...] = ()
+    """Special tokens that belong to no marker but to a header that may come out as text."""
+
+    @cached_property
+    def literals(self) -> frozenset[str]:
+        """All texts whose special tokens must be seen by the parser."""
+        return frozenset(marker for markers in self.transitions.values() for marker in markers) | set(self.also_shown)
+
+
+def think(opening: str, closing: str, *, evidence: tuple[str, ...] = ()) -> Markup:
+    """Reasoning between two markers, at the start of the answer only: later an opening marker is plain text."""
+    return Markup(
+        opening=opening,
+        evidence=evidence or (opening, closing),
+        transitions={
+            State.START: {opening: State.OPENED},
+            # A model may repeat the marker that its prompt ended with.
+            State.OPENED: {opening: State.OPENED, closing: State.CLOSED},
+            State.REASONING: {closing: State.CLOSED},
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Text of one kind. A change of kind is told at once, by a segment that may be empty."""
+
+    kind: Kind
+    text: str
+
+
+class Splitter:
+    """Sorts a stream of text by kind and takes the markers out, wherever the stream is cut.
+
+    Newlines beside a marker go with it: those after every marker, and those before one that
+    closes what it is in. All other text comes out, unknown headers too.
+    """
+
+    def __init__(self, markup: Markup, *, reasoning_open: bool = False) -> None:
+        """`reasoning_open`: the prompt ended with the opening marker."""
+        self._markup = markup
+        self._held = ""
+        """May become a marker."""
+        self._newlines = 0
+        """Newlines held back, since a closing marker may follow. They come before `_held`."""
+        self._trims = reasoning_open
+        """Whether a marker has just gone by."""
+        self._enter(State.OPENED if reasoning_open else State.START)
+
+    @property
+    def kind(self) -> Kind:
+        """What the stream is at now."""
+        return self._state.kind
+
+    def feed(self, text: str) -> list[Segment]:
+        """Return what is certain now."""
+        segments: list[Segment] = []
+        rest = self._held + text
+        self._held = ""
+        while rest:
+            start = self._candidate(rest)
+            self._emit(segments, rest[:start])
+            rest = rest[start:]
+            marker = next((marker for marker in self._markers if rest.startswith(marker)), None)
+            if marker is not None:
+                self._pass(segments, marker)
+                rest = rest[len(marker) :]
+            elif any(marker.startswith(rest) for marker in self._markers):
+                self._held, rest = rest, ""
+            elif rest:
+                self._emit(segments, rest[0])
+                rest = rest[1:]
+        return segments
+
+    def flush(self) -> list[Segment]:
+        """Return what was held back: the stream has ended."""
+        segments: list[Segment] = []
+        text, self._held = self._held, ""
+        self._emit(segments, text)
+        if self._newlines:
+            segments.append(Segment(self.kind, "\n" * self._newlines))
+            self._newlines = 0
+        return segments
+
+    def _candidate(self, text: str) -> int:
+        """Where the first character is that a marker begins with."""
+        found = self._beginnings.search(text) if self._beginnings else None
+        return found.start() if found else len(text)
+
+    def _emit(self, segments: list[Segment], text: str) -> None:
+        if self._trims:
+            text = text.lstrip("\n")
+        if not text:
+            return
+        self._trims = False
+        settled = _SETTLES.get(self._state)
+        if settled and not text.isspace():
+            self._enter(settled)
+        body = text.rstrip("\n") if self._closes else text
+        if body:
+            segments.append(Segment(self.kind, "\n" * self._newlines + body))
+            self._newlines = 0
+        self._newlines += len(text) - len(body)
+
+    def _pass(self, segments: list[Segment], marker: str) -> None:
+        before = self.kind
+        self._newlines = 0
+        self._trims = True
+        self._enter(self._markers[marker])
+        if self.kind is not before:
+            segments.append(Segment(self.kind, ""))
+
+    def _enter(self, state: State) -> None:
+        self._state = state
+        self._markers = self._markup.transitions.get(state, {})
+        self._closes = bool(self._markers) and state not in _OUTSIDE
+        first = "".join(sorted({re.escape(marker[0]) for marker in self._markers}))
+        self._beginnings = re.compile(f"[{first}]") if first else None

@@ -1,0 +1,114 @@
+"""A model's tokenizer: text to token ids and back."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import tokenizers
+
+from service.errors import SetupError
+
+_MAX_ID = 2**32 - 1
+
+
+class Tokenizer:
+    """Wraps a fast tokenizer. Ids that it does not know decode to nothing: models pad their vocabulary."""
+
+    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+        """Take over `inner`; a truncation or padding that it was saved with is switched off."""
+        inner.no_truncation()
+        inner.no_padding()
+        self._inner = inner
+        added = inner.get_added_tokens_decoder()
+        self._added = {token.content: number for number, token in added.items()}
+        self._specials = {token.content: number for number, token in added.items() if token.special}
+        self.special_ids = frozenset(self._specials.values())
+        self.vocab_size = max(inner.get_vocab().values(), default=-1) + 1
+        """One more than the highest id."""
+        self.decoders = _decoders(inner)
+        """The decoder's stages by type, in order."""
+        self._inside: dict[frozenset[str], frozenset[int]] = {}
+        self.bytes_of = _TokenBytes(inner)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> "Tokenizer":
+        """Read a tokenizer.json. Raises SetupError when there is none that can be read."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+            return cls(tokenizers.Tokenizer.from_str(text))
+        # The library raises plain Exception for a file that it cannot make sense of.
+        except Exception as error:
+            raise SetupError(f"cannot read the tokenizer {path}: {error}") from error
+
+    def encode(self, text: str, *, add_special: bool) -> list[int]:
+        """Token ids of `text`. Special tokens written in it are parsed; `add_special` adds the tokenizer's own."""
+        return self._inner.encode(_without_surrogates(text), add_special_tokens=add_special).ids
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool) -> str:
+        """Text of `ids`, without the special tokens if `skip_special`."""
+        known = [number for number in ids if 0 <= number <= _MAX_ID]
+        return self._inner.decode(known, skip_special_tokens=skip_special)
+
+    def token_id(self, token: str) -> int | None:
+        """Return the id of a token given by its text in the vocabulary."""
+        return self._inner.token_to_id(token)
+
+    def token(self, number: int) -> str | None:
+        """Text of a token in the vocabulary, such as `Ġthe` or `<0x0A>`."""
+        return self._inner.id_to_token(number) if 0 <= number <= _MAX_ID else None
+
+    def __contains__(self, text: object) -> bool:
+        """Whether `text` is one added token: such a token is never split, whatever stands beside it."""
+        return text in self._added
+
+    def specials_inside(self, texts: frozenset[str]) -> frozenset[int]:
+        """Ids of the special tokens that are written in one of `texts`."""
+        if texts not in self._inside:
+            self._inside[texts] = frozenset(
+                number for token, number in self._specials.items() if any(token in text for text in texts)
+            )
+        return self._inside[texts]
+
+
+class _TokenBytes(dict[int, bytes]):
+    """The bytes of a token under a ByteLevel decoder, found the first time that the token is met."""
+
+    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def __missing__(self, number: int) -> bytes:
+        token = self._inner.id_to_token(number) if 0 <= number <= _MAX_ID else None
+        if token is None:
+            return b""
+        try:
+            data = bytes(_BYTE_OF[character] for character in token)
+        except KeyError:
+            # An added token may hold characters that stand for no byte: the decoder then takes it as it is.
+            data = token.encode()
+        self[number] = data
+        return data
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's characters for bytes: printable Latin-1 stands for itself, the rest follow from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [byte for byte in range(0x100) if byte not in set(printable)]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + place): byte for place, byte in enumerate(rest)}
+
+
+_BYTE_OF = _byte_alphabet()
+
+
+def _decoders(inner: tokenizers.Tokenizer) -> tuple[str, ...]:
+    if inner.decoder is None:
+        return ()
+    decoder = json.loads(inner.decoder.__getstate__())
+    return tuple(stage["type"] for stage in decoder.get("decoders", [decoder]))
+
+
+def _without_surrogates(text: str) -> str:
+    """Replace halves of surrogate pairs: a JSON string may hold one, and it is no character."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

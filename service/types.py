@@ -1,0 +1,157 @@
+"""What a request asks for, in Python's types. A value that exists is inside its bounds."""
+
+import enum
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from service.errors import InvalidField
+
+MAX_REQUEST_ID = 128
+"""In characters."""
+MAX_STOP_STRINGS = 16
+MAX_STOP_LENGTH = 256
+"""In characters."""
+
+
+class Role(enum.StrEnum):
+    """Who speaks in a message, in the words of chat templates."""
+
+    SYSTEM = "system"
+    DEVELOPER = "developer"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+class FinishReason(enum.Enum):
+    """Why a choice ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function call that the model made earlier; `arguments` is JSON text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation. `content` is None only beside an assistant's tool calls or reasoning."""
+
+    role: Role
+    content: str | None
+    name: str = ""
+    tool_call_id: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    reasoning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may call; `parameters` is its JSON Schema as JSON text."""
+
+    name: str
+    description: str
+    parameters: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn. None is the model's own default."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        _within("temperature", self.temperature, 0, 2)
+        _within("top_p", self.top_p, 0, 1, above=True)
+        _at_least("top_k", self.top_k, 0)
+        _within("min_p", self.min_p, 0, 1)
+        _within("repetition_penalty", self.repetition_penalty, 0, 2, above=True)
+        _within("frequency_penalty", self.frequency_penalty, -2, 2)
+        _within("presence_penalty", self.presence_penalty, -2, 2)
+        for token, bias in self.logit_bias.items():
+            _within(f"logit_bias[{token}]", bias, -100, 100)
+
+    def check_tokens(self, vocab_size: int) -> None:
+        """Raise InvalidField for a token id outside the vocabulary."""
+        for token in self.logit_bias:
+            check_token(f"logit_bias[{token}]", token, vocab_size)
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """When a choice ends. `max_tokens` None is what the context leaves."""
+
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    stop: Sequence[str] = ()
+    stop_token_ids: Sequence[int] = ()
+    ignore_eos: bool = False
+    include_stop: bool = False
+
+    def __post_init__(self) -> None:
+        _at_least("max_tokens", self.max_tokens, 0)
+        _at_least("min_tokens", self.min_tokens, 0)
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise InvalidField("min_tokens", f"must be at most max_tokens, {self.max_tokens}")
+        if len(self.stop) > MAX_STOP_STRINGS:
+            raise InvalidField("stop", f"must have at most {MAX_STOP_STRINGS} strings")
+        for index, text in enumerate(self.stop):
+            if not 1 <= len(text) <= MAX_STOP_LENGTH:
+                raise InvalidField(f"stop[{index}]", f"must have 1 to {MAX_STOP_LENGTH} characters")
+
+    def check_tokens(self, vocab_size: int) -> None:
+        """Raise InvalidField for a token id outside the vocabulary."""
+        for index, token in enumerate(self.stop_token_ids):
+            check_token(f"stop_token_ids[{index}]", token, vocab_size)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What both generating calls share. `token_ids` and `echo` say what to return beside the text."""
+
+    model: str
+    request_id: str
+    sampling: Sampling
+    stopping: Stopping
+    token_ids: bool = False
+    echo: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.request_id) > MAX_REQUEST_ID or not self.request_id.isprintable():
+            raise InvalidField("request_id", f"must be at most {MAX_REQUEST_ID} printable characters")
+        if self.stopping.max_tokens == 0 and not self.echo:
+            raise InvalidField("stopping.max_tokens", "must be at least 1, or 0 with output.echo")
+
+
+def check_token(name: str, token: int, vocab_size: int) -> None:
+    """Raise InvalidField unless `token` is an id of the vocabulary."""
+    if not 0 <= token < vocab_size:
+        raise InvalidField(name, f"must be a token id from 0 to {vocab_size - 1}")
+
+
+def _within(name: str, value: float | None, low: float, high: float, *, above: bool = False) -> None:
+    if value is None:
+        return
+    if not math.isfinite(value) or not low <= value <= high or (above and value == low):
+        bounds = f"above {low} and at most {high}" if above else f"from {low} to {high}"
+        raise InvalidField(name, f"must be a number {bounds}")
+
+
+def _at_least(name: str, value: int | None, low: int) -> None:
+    if value is not None and value < low:
+        raise InvalidField(name, f"must be at least {low}")
