@@ -1,0 +1,1 @@
+"""Benchmarks: each measure beside a baseline that runs in turn with it."""
