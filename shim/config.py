@@ -1,0 +1,81 @@
+"""What the shim can be told, checked where it is defined."""
+
+from dataclasses import dataclass
+
+
+class ConfigError(ValueError):
+    """A flag or a key of the config file that cannot be used; the text says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A TCP address to listen on; port 0 picks a free one."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Address":
+        """Read HOST:PORT, an IPv6 host in brackets; ConfigError where it is neither."""
+        host, colon, port = text.rpartition(":")
+        bare = host.removeprefix("[").removesuffix("]")
+        bracketed = bare != host
+        if not colon or not bare or (":" in bare and not bracketed):
+            raise ConfigError(f"not HOST:PORT: {text!r}")
+        if not (port.isascii() and port.isdigit() and int(port) <= 65535):  # noqa: PLR2004 - the highest TCP port
+            raise ConfigError(f"not a port from 0 to 65535: {text!r}")
+        return cls(bare, int(port))
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that the shim's flags and its config file say.
+
+    Raises ConfigError for a value that cannot be used.
+    """
+
+    listen: str = "127.0.0.1:8000"
+    """HOST:PORT of the HTTP side."""
+    service: tuple[str, ...] = ("127.0.0.1:50051",)
+    """Replicas of the gRPC service, each HOST:PORT or unix:PATH."""
+    workers: int = 1
+    """Processes that share the listening socket."""
+    drain_s: float = 60.0
+    """Longest time, in seconds, that running requests get after SIGTERM."""
+    max_body_bytes: int = 4 * 1024 * 1024
+    """Largest request body that is read."""
+    deadline_s: float | None = None
+    """Deadline of a call to the service, in seconds; None leaves it to the client to give up."""
+
+    def __post_init__(self) -> None:
+        Address.parse(self.listen)
+        if not self.service:
+            raise ConfigError("service: at least one address is needed")
+        for target in self.service:
+            _check_target(target)
+        if not 1 <= self.workers <= 256:  # noqa: PLR2004 - said in the message
+            raise ConfigError(f"workers: must be between 1 and 256, not {self.workers}")
+        if not self.drain_s >= 0:
+            raise ConfigError(f"drain_s: must be 0 or more, not {self.drain_s}")
+        if self.max_body_bytes < 1:
+            raise ConfigError(f"max_body_bytes: must be 1 or more, not {self.max_body_bytes}")
+        if self.deadline_s is not None and not self.deadline_s > 0:
+            raise ConfigError(f"deadline_s: must be above 0, not {self.deadline_s}")
+
+    @property
+    def address(self) -> Address:
+        """Where to listen."""
+        return Address.parse(self.listen)
+
+
+def _check_target(target: str) -> None:
+    if target.startswith("unix:"):
+        if target == "unix:":
+            raise ConfigError("service: unix: needs a path")
+        return
+    if Address.parse(target).port == 0:
+        raise ConfigError(f"service: port 0 cannot be called: {target!r}")

@@ -1,0 +1,97 @@
+"""The whole answer, as a fold over the chunks of its stream."""
+
+from collections.abc import AsyncIterable, Callable
+from typing import Protocol, TypeVar
+
+from shim import shapes
+from shim.shapes import Completion, D
+
+D_contra = TypeVar("D_contra", contravariant=True)
+W_co = TypeVar("W_co", covariant=True)
+W = TypeVar("W")
+
+
+class Part(Protocol[D_contra, W_co]):
+    """Gathers the deltas of one choice."""
+
+    def add(self, delta: D_contra) -> None:
+        """Take one more delta."""
+
+    def whole(self) -> W_co:
+        """Make the whole choice."""
+
+
+class ChatPart:
+    """Gathers the deltas of one choice of a chat completion."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        self._content: list[str] = []
+        self._reasoning: list[str] = []
+        self._calls: dict[int, shapes.ToolCall] = {}
+        self._finish_reason: str | None = None
+
+    def add(self, delta: shapes.ChatDelta) -> None:
+        """Take one more delta."""
+        more = delta["delta"]
+        self._content.append(more.get("content", ""))
+        self._reasoning.append(more.get("reasoning_content", ""))
+        for call in more.get("tool_calls", ()):
+            self._add_call(call)
+        self._finish_reason = delta["finish_reason"] or self._finish_reason
+
+    def _add_call(self, call: shapes.ToolCall) -> None:
+        index = call.pop("index")
+        if index not in self._calls:
+            self._calls[index] = call
+        else:
+            self._calls[index]["function"]["arguments"] += call["function"]["arguments"]
+
+    def whole(self) -> shapes.ChatChoice:
+        """Make the whole choice."""
+        content, reasoning = "".join(self._content), "".join(self._reasoning)
+        message: shapes.Message = {"role": "assistant", "content": content, "refusal": None}
+        if reasoning:
+            message["reasoning_content"] = reasoning
+        if self._calls:
+            message["content"] = content or None
+            message["tool_calls"] = [self._calls[index] for index in sorted(self._calls)]
+        return {"index": self._index, "message": message, "logprobs": None, "finish_reason": self._finish_reason}
+
+
+class TextPart:
+    """Gathers the deltas of one choice of a text completion."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        self._text: list[str] = []
+        self._finish_reason: str | None = None
+
+    def add(self, delta: shapes.TextChoice) -> None:
+        """Take one more delta."""
+        self._text.append(delta["text"])
+        self._finish_reason = delta["finish_reason"] or self._finish_reason
+
+    def whole(self) -> shapes.TextChoice:
+        """Make the whole choice."""
+        text = "".join(self._text)
+        return {"index": self._index, "text": text, "logprobs": None, "finish_reason": self._finish_reason}
+
+
+async def fold(
+    chunks: AsyncIterable[Completion[D]], object_name: str, part: Callable[[int], Part[D, W]], choices: int
+) -> Completion[W]:
+    """Gather the chunks, which end with one that tells the usage, into the whole answer of `choices` choices."""
+    parts = [part(index) for index in range(choices)]
+    async for chunk in chunks:
+        last = chunk
+        for delta in chunk["choices"]:
+            parts[delta["index"]].add(delta)
+    return {
+        "id": last["id"],
+        "object": object_name,
+        "created": last["created"],
+        "model": last["model"],
+        "choices": [each.whole() for each in parts],
+        "usage": last.get("usage"),
+    }

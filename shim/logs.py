@@ -1,0 +1,82 @@
+"""Logs as JSON lines on standard error: one event a request, and never a prompt."""
+
+import logging
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+
+import orjson
+import structlog
+from starlette.requests import Request
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("shim")
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """What the log will say about a request; routes fill in what they learn."""
+
+    method: str
+    path: str
+    started_at: float = field(default_factory=time.perf_counter)
+    request_id: str | None = None
+    model: str | None = None
+    status: int | None = None
+    error: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+    def write(self) -> None:
+        """Write the request's line; the duration is in seconds."""
+        log.info(
+            "request",
+            request_id=self.request_id,
+            method=self.method,
+            route=self.path,
+            model=self.model,
+            status=self.status,
+            error=self.error,
+            duration_s=round(time.perf_counter() - self.started_at, 6),
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+        )
+
+
+def record_of(request: Request) -> RequestRecord:
+    """Find the record of a request that is being answered."""
+    record: RequestRecord = request.state.record
+    return record
+
+
+def configure() -> None:
+    """Send every log of the process, the libraries' too, to standard error as JSON lines."""
+    # gRPC's core writes by itself, in a form of its own; it reads this with its first channel.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(serializer=_dumps),
+            ],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("shim").setLevel(logging.INFO)
+
+
+def _dumps(value: object, **_: object) -> str:
+    return orjson.dumps(value, default=repr).decode()

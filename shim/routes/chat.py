@@ -1,0 +1,27 @@
+"""POST /v1/chat/completions."""
+
+from fastapi import APIRouter, Request, Response
+
+from shim import schemas, translate
+from shim.body import read_object
+from shim.context import Context
+from shim.fold import ChatPart
+from shim.generation import Kind, answer, request_id_of
+from shim.openapi import body_of
+from shim.respond import ChatChunks
+
+_KIND = Kind(ChatChunks, ChatPart, "chat.completion")
+
+
+def router(context: Context) -> APIRouter:
+    """Make the routes of chat completions."""
+    routes = APIRouter()
+
+    @routes.post("/v1/chat/completions", openapi_extra=body_of(schemas.ChatRequest))
+    async def create(http: Request) -> Response:
+        """Answer a conversation, as a stream of server-sent events where `stream` is true."""
+        body = await read_object(http, context.config.max_body_bytes)
+        request = translate.chat(schemas.read(schemas.ChatRequest, body), request_id_of(http))
+        return await answer(http, request, lambda: context.replicas.chat(request.wire), _KIND)
+
+    return routes

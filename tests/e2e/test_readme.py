@@ -1,0 +1,120 @@
+"""The README's commands and examples, run word for word."""
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.xdist_group("default ports")
+
+README = Path(__file__).parents[2] / "README.md"
+START_S = 120.0
+
+
+def blocks(language: str) -> list[str]:
+    """Give the code blocks of a language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def example(language: str, mark: str) -> str:
+    """Give the one block of a language that has `mark` in it."""
+    (found,) = [block for block in blocks(language) if mark in block]
+    return found
+
+
+@pytest.fixture(scope="module")
+def made_run(root: Path) -> Iterator[list[str]]:
+    """Run `make run` on the default ports; the lines that it prints when all is ready."""
+    process = subprocess.Popen(["make", "run"], cwd=root, stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout is not None
+    try:
+        yield _ready_lines(process)
+    finally:
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does; make dies of it once its children have ended
+        process.communicate(timeout=30)
+
+
+def _ready_lines(process: "subprocess.Popen[bytes]") -> list[str]:
+    assert process.stdout is not None
+    text, deadline = b"", time.monotonic() + START_S
+    while b"shim ready" not in text or not text.endswith(b"\n"):
+        assert select.select([process.stdout], [], [], deadline - time.monotonic())[0], text
+        data = os.read(process.stdout.fileno(), 1 << 12)
+        assert data, f"make run ended: {text.decode()}"
+        text += data
+    return [line for line in text.decode().splitlines() if " ready on " in line]
+
+
+def run(command: str, root: Path) -> str:
+    """Run a command of the README in a shell that has the project's tools; what it prints."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["/bin/sh", "-c", command],
+        cwd=root,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout.decode()
+
+
+def test_make_run_says_what_the_readme_says(made_run: list[str]) -> None:
+    """The lines of `make run` are those that the README shows."""
+    assert "\n".join(made_run) + "\n" in blocks("text")
+
+
+def test_grpcurl_example(made_run: list[str], root: Path) -> None:
+    """grpcurl streams an answer, from the first event to the last."""
+    printed = run(example("sh", "grpcurl -plaintext"), root)
+    assert printed.index('"started"') < printed.index('"text"') < printed.index('"finish"')
+    assert '"completed"' in printed
+
+
+def test_curl_example(made_run: list[str], root: Path) -> None:
+    """curl gets server-sent events and `[DONE]` at their end."""
+    lines = [line for line in run(example("sh", "curl -N"), root).splitlines() if line]
+    assert all(line.startswith(("data: ", ": ")) for line in lines), "events, and comments that keep it alive"
+    assert len(lines) > 10
+    assert lines[-1] == "data: [DONE]"
+
+
+def test_openai_example(made_run: list[str], root: Path) -> None:
+    """The SDK example prints an answer."""
+    assert "sky" in run(_python(example("python", "import openai")), root)
+
+
+def test_stubs_example(made_run: list[str], root: Path) -> None:
+    """The ten-line client prints an answer."""
+    source = example("python", "import grpc")
+    assert len(source.strip().splitlines()) <= 10
+    assert "sky" in run(_python(source), root)
+
+
+def test_the_configuration_example_is_read(tmp_path: Path) -> None:
+    """The TOML of the README is a valid configuration."""
+    file = tmp_path / "service.toml"
+    file.write_text(example("toml", "[[models]]"), encoding="utf-8")
+    check = "import sys, pathlib, service.config as c; print(c.read_config(pathlib.Path(sys.argv[1]), {}).models[0].repo)"
+    done = subprocess.run([sys.executable, "-c", check, str(file)], capture_output=True, check=True)
+    assert done.stdout.decode().strip() == "mlx-community/Qwen3-4B-4bit"
+
+
+@pytest.mark.parametrize("module", ["service", "shim"])
+def test_every_flag_is_in_the_readme(module: str) -> None:
+    """The tables name the flags that the programs have, all and no others."""
+    printed = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, check=True).stdout.decode()
+    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", printed)) - {"--help"}
+    table = README.read_text(encoding="utf-8").split(f"| `python -m {module}` | |")[1].split("\n\n")[0]
+    assert set(re.findall(r"^\| `(--[a-z-]+)", table, re.MULTILINE)) == flags
+
+
+def _python(source: str) -> str:
+    return f"python - <<'EOF'\n{source}EOF\n"

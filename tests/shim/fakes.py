@@ -1,0 +1,284 @@
+"""A service that replays what a test scripts, and the real shim on a real socket before it."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import uvicorn
+from google.protobuf import any_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import error_details_pb2 as details
+from google.rpc import status_pb2
+from grpc import aio
+
+from mlx_grpc.v1 import admin_pb2, admin_pb2_grpc, generation_pb2_grpc, models_pb2, models_pb2_grpc
+from mlx_grpc.v1 import generation_pb2 as wire
+from shim.app import create_app
+from shim.config import Config
+from shim.server import Server, bind, settings_for
+
+TIMEOUT_S = 5.0
+Context = aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A rich status to end a call with."""
+
+    code: grpc.StatusCode
+    message: str = "as scripted"
+    details: tuple[Message, ...] = ()
+
+
+class Block:
+    """A step of a script that waits for the test, and tells when it is reached and when it is over."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.cancelled = asyncio.Event()
+
+    async def wait(self) -> None:
+        self.reached.set()
+        try:
+            await self.go_on.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+
+class Flood:
+    """A step that sends text until it is stopped."""
+
+    def __init__(self) -> None:
+        self.cancelled = asyncio.Event()
+        self.sent = 0
+
+
+Step = Message | Failure | Block | Flood
+
+
+def started(request_id: str = "req-1") -> wire.ChatResponse:
+    return wire.ChatResponse(started=wire.Started(request_id=request_id, model="tiny", prompt_tokens=3))
+
+
+def text(words: str, index: int = 0) -> wire.ChatResponse:
+    return wire.ChatResponse(index=index, text=wire.TextDelta(text=words))
+
+
+def reasoning(words: str) -> wire.ChatResponse:
+    return wire.ChatResponse(reasoning=wire.ReasoningDelta(text=words))
+
+
+def tool_call(arguments: str, name: str = "", call_id: str = "", tool_index: int = 0) -> wire.ChatResponse:
+    delta = wire.ToolCallDelta(tool_index=tool_index, id=call_id, name=name, arguments_delta=arguments)
+    return wire.ChatResponse(tool_call=delta)
+
+
+def finish(reason: "wire.FinishReason.ValueType" = wire.FINISH_REASON_STOP, index: int = 0) -> wire.ChatResponse:
+    return wire.ChatResponse(index=index, finish=wire.Finish(reason=reason))
+
+
+def completed() -> wire.ChatResponse:
+    usage = wire.Usage(prompt_tokens=3, completion_tokens=4, cached_tokens=2, reasoning_tokens=1)
+    return wire.ChatResponse(completed=wire.Completed(usage=usage))
+
+
+ANSWER: list[Step] = [started(), text("Hello"), text(" world"), finish(), completed()]
+
+
+def violation(path: str, description: str = "is out of range") -> details.BadRequest:
+    return details.BadRequest(field_violations=[details.BadRequest.FieldViolation(field=path, description=description)])
+
+
+def invalid(path: str) -> Failure:
+    return Failure(grpc.StatusCode.INVALID_ARGUMENT, details=(violation(path),))
+
+
+def error_info(reason: str) -> details.ErrorInfo:
+    return details.ErrorInfo(reason=reason, domain="mlx_grpc")
+
+
+def retry_info(seconds: float) -> details.RetryInfo:
+    delay = Duration()
+    delay.FromNanoseconds(int(seconds * 1e9))
+    return details.RetryInfo(retry_delay=delay)
+
+
+async def _abort(context: Context, failure: Failure) -> None:
+    packed = []
+    for detail in failure.details:
+        packed.append(any_pb2.Any())
+        packed[-1].Pack(detail)
+    rich = status_pb2.Status(code=failure.code.value[0], message=failure.message, details=packed)
+    trailers = (("grpc-status-details-bin", rich.SerializeToString()),)
+    await context.abort(failure.code, failure.message, trailing_metadata=trailers)
+
+
+class FakeService(
+    generation_pb2_grpc.GenerationServiceServicer,
+    models_pb2_grpc.ModelServiceServicer,
+    admin_pb2_grpc.AdminServiceServicer,
+):
+    """Records requests and replays `script`, for Generate with the same events as for Chat."""
+
+    def __init__(self) -> None:
+        self.script: Sequence[Step] = ANSWER
+        self.requests: list[wire.ChatRequest | wire.GenerateRequest] = []
+        self.failure: Failure | None = None
+        self.draining = False
+        self.models = [
+            models_pb2.Model(name="tiny", state=models_pb2.MODEL_STATE_READY, created=Timestamp(seconds=1700000000)),
+            models_pb2.Model(name="org/big", state=models_pb2.MODEL_STATE_LOADING),
+        ]
+        self.address = ""
+
+    @property
+    def chats(self) -> list[wire.ChatRequest]:
+        return [request for request in self.requests if isinstance(request, wire.ChatRequest)]
+
+    @property
+    def generates(self) -> list[wire.GenerateRequest]:
+        return [request for request in self.requests if isinstance(request, wire.GenerateRequest)]
+
+    async def Chat(  # noqa: N802 - the wire's name
+        self, request: wire.ChatRequest, context: Context
+    ) -> AsyncIterator[wire.ChatResponse]:
+        self.requests.append(request)
+        async for event in self._replay(context):
+            yield event
+
+    async def Generate(  # noqa: N802 - the wire's name
+        self, request: wire.GenerateRequest, context: Context
+    ) -> AsyncIterator[wire.GenerateResponse]:
+        self.requests.append(request)
+        async for event in self._replay(context):
+            kind = event.WhichOneof("event")
+            assert kind is not None
+            yield wire.GenerateResponse(index=event.index, **{kind: getattr(event, kind)})
+
+    async def _replay(self, context: Context) -> AsyncIterator[wire.ChatResponse]:
+        for step in self.script:
+            match step:
+                case wire.ChatResponse():
+                    yield step
+                case Failure():
+                    await _abort(context, step)
+                case Block():
+                    await step.wait()
+                case Flood():
+                    try:
+                        while True:
+                            yield text("x" * 10_000)
+                            step.sent += 1
+                    finally:
+                        step.cancelled.set()
+
+    async def ListModels(  # noqa: N802 - the wire's name
+        self, _: models_pb2.ListModelsRequest, context: Context
+    ) -> models_pb2.ListModelsResponse:
+        if self.failure:
+            await _abort(context, self.failure)
+        return models_pb2.ListModelsResponse(models=self.models)
+
+    async def GetModel(  # noqa: N802 - the wire's name
+        self, request: models_pb2.GetModelRequest, context: Context
+    ) -> models_pb2.GetModelResponse:
+        for model in self.models:
+            if model.name == request.name:
+                return models_pb2.GetModelResponse(model=model)
+        await _abort(context, Failure(grpc.StatusCode.NOT_FOUND, f"no model {request.name}"))
+        raise AssertionError
+
+    async def GetServerInfo(  # noqa: N802 - the wire's name
+        self, _: admin_pb2.GetServerInfoRequest, context: Context
+    ) -> admin_pb2.GetServerInfoResponse:
+        if self.failure:
+            await _abort(context, self.failure)
+        return admin_pb2.GetServerInfoResponse(draining=self.draining)
+
+
+@asynccontextmanager
+async def running_service() -> AsyncIterator[FakeService]:
+    """Serve a fake on a free port."""
+    fake = FakeService()
+    server = aio.server()
+    generation_pb2_grpc.add_GenerationServiceServicer_to_server(fake, server)
+    models_pb2_grpc.add_ModelServiceServicer_to_server(fake, server)
+    admin_pb2_grpc.add_AdminServiceServicer_to_server(fake, server)
+    fake.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    try:
+        yield fake
+    finally:
+        await server.stop(None)
+
+
+@dataclass
+class Shim:
+    """A shim that runs in the test's own event loop."""
+
+    url: str
+    port: int
+    drain: Callable[[], None] = field(repr=False)
+
+
+class _QuickServer(Server):
+    """Ends without uvicorn's pauses, which add up over many tests."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config, on_ready)
+        self.stop = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.stop.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for listening in sockets or ():
+            listening.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=TIMEOUT_S)
+        await self.lifespan.shutdown()
+
+
+@asynccontextmanager
+async def running_shim(config: Config) -> AsyncIterator[Shim]:
+    """Serve the real app on a free port."""
+    app = create_app(config)
+    bound = bind(Config(listen="127.0.0.1:0").address)
+    ready = asyncio.Event()
+    server = _QuickServer(settings_for(app), ready.set)
+    task = asyncio.create_task(server.serve(sockets=[bound]))
+    port: int = bound.getsockname()[1]
+    await asyncio.wait_for(ready.wait(), TIMEOUT_S)
+    try:
+        yield Shim(f"http://127.0.0.1:{port}", port, app.state.lifecycle.drain)
+    finally:
+        server.stop.set()
+        await task
+
+
+async def eventually(is_so: Callable[[], bool]) -> None:
+    """Wait until it is so."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while not is_so():  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0.02)
+
+
+def free_port() -> int:
+    """Find a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

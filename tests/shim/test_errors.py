@@ -1,0 +1,139 @@
+"""gRPC statuses to HTTP, over the whole way."""
+
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2 as details
+
+from tests.shim.fakes import (
+    ANSWER,
+    Failure,
+    FakeService,
+    error_info,
+    finish,
+    invalid,
+    retry_info,
+    started,
+    text,
+    violation,
+)
+
+CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
+Code = grpc.StatusCode
+QUOTA = details.QuotaFailure(violations=[details.QuotaFailure.Violation(subject="key", description="spent")])
+
+
+async def post(http: httpx.AsyncClient, **fields: object) -> httpx.Response:
+    return await http.post("/v1/chat/completions", json=CHAT | fields)
+
+
+@pytest.mark.parametrize(
+    ("code", "rich", "status", "kind", "error_code", "param"),
+    [
+        (Code.INVALID_ARGUMENT, [violation("sampling.top_p")], 400, "invalid_request_error", None, "top_p"),
+        (Code.INVALID_ARGUMENT, [error_info("CONTEXT_LENGTH_EXCEEDED")], 400, "invalid_request_error",
+         "context_length_exceeded", "messages"),
+        (Code.INVALID_ARGUMENT, [], 400, "invalid_request_error", None, None),
+        (Code.UNIMPLEMENTED, [violation("output.logprobs")], 400, "invalid_request_error", None, "logprobs"),
+        (Code.FAILED_PRECONDITION, [error_info("NO_CHAT_TEMPLATE")], 400, "invalid_request_error",
+         "no_chat_template", None),
+        (Code.NOT_FOUND, [], 404, "invalid_request_error", "model_not_found", "model"),
+        (Code.UNAUTHENTICATED, [], 401, "invalid_request_error", "invalid_api_key", None),
+        (Code.PERMISSION_DENIED, [], 403, "permission_error", "permission_denied", None),
+        (Code.RESOURCE_EXHAUSTED, [error_info("QUEUE_FULL")], 429, "rate_limit_error", "rate_limit_exceeded", None),
+        (Code.RESOURCE_EXHAUSTED, [QUOTA], 429, "rate_limit_error", "insufficient_quota", None),
+        (Code.RESOURCE_EXHAUSTED, [error_info("INSUFFICIENT_MEMORY")], 503, "server_error",
+         "insufficient_memory", None),
+        (Code.UNAVAILABLE, [retry_info(3)], 503, "server_error", "unavailable", None),
+        (Code.DEADLINE_EXCEEDED, [], 504, "server_error", "timeout", None),
+        (Code.ABORTED, [error_info("REQUEST_ABORTED")], 409, "server_error", "request_aborted", None),
+        (Code.INTERNAL, [], 500, "server_error", None, None),
+        (Code.DATA_LOSS, [], 500, "server_error", None, None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_status_is_mapped(
+    http: httpx.AsyncClient,
+    service: FakeService,
+    code: grpc.StatusCode,
+    rich: list[Message],
+    status: int,
+    kind: str,
+    error_code: str | None,
+    param: str | None,
+    stream: bool,
+) -> None:
+    """An early failure keeps its HTTP status, type, code and param, streaming or not."""
+    service.script = [Failure(code, "as scripted", tuple(rich))]
+    response = await post(http, stream=stream)
+    error = response.json()["error"]
+    assert (response.status_code, error["type"], error["code"], error["param"]) == (status, kind, error_code, param)
+    assert error["message"]
+
+
+@pytest.mark.parametrize(
+    "description", ["must be above 0", "sampling.top_p must be above 0", "sampling.top_p: must be above 0"]
+)
+async def test_a_violation_is_told_in_the_clients_names(
+    http: httpx.AsyncClient, service: FakeService, description: str
+) -> None:
+    """The message names the field once, as the client sent it, whether or not the service named it too."""
+    service.script = [Failure(Code.INVALID_ARGUMENT, "bad", (violation("sampling.top_p", description),))]
+    assert (await post(http)).json()["error"]["message"] == "top_p: must be above 0"
+
+
+async def test_internal_errors_tell_nothing(http: httpx.AsyncClient, service: FakeService) -> None:
+    """The text of a bug stays inside, but the request's id is told."""
+    service.script = [Failure(Code.INTERNAL, "secret /path", (details.RequestInfo(request_id="req-9"),))]
+    response = await post(http)
+    assert "secret" not in response.text
+    assert response.headers["x-request-id"] == "req-9"
+
+
+async def test_retry_after_is_whole_seconds_and_at_least_one(http: httpx.AsyncClient, service: FakeService) -> None:
+    """RetryInfo becomes a Retry-After that is never too early."""
+    for delay, header in ((2.1, "3"), (0.0, "1")):
+        service.script = [Failure(Code.RESOURCE_EXHAUSTED, "full", (error_info("QUEUE_FULL"), retry_info(delay)))]
+        response = await post(http)
+        assert (response.status_code, response.headers["retry-after"]) == (429, header)
+
+
+async def test_grpcs_own_size_limit_is_413(http: httpx.AsyncClient, service: FakeService) -> None:
+    """A message that gRPC itself finds too large is told as a request too large."""
+    service.script = [Failure(Code.RESOURCE_EXHAUSTED, "SERVER: Received message larger than max (9 vs. 4)")]
+    assert (await post(http)).status_code == 413
+
+
+async def test_a_late_failure_of_a_whole_answer_keeps_its_status(http: httpx.AsyncClient, service: FakeService) -> None:
+    """Without streaming nothing is sent before the end, so every failure has its status."""
+    service.script = [started(), text("Hel"), Failure(Code.UNAVAILABLE, "engine died", (retry_info(1),))]
+    response = await post(http)
+    assert (response.status_code, response.json()["error"]["message"]) == (503, "engine died")
+
+
+async def test_a_late_failure_of_a_stream_is_its_last_event(http: httpx.AsyncClient, service: FakeService) -> None:
+    """After the first byte an error is an event, and no [DONE] follows it."""
+    service.script = [started(), text("Hel"), Failure(Code.UNAVAILABLE, "engine died", (retry_info(1),))]
+    response = await post(http, stream=True)
+    assert response.status_code == 200
+    last = response.text.strip().split("\n\n")[-1]
+    assert '"message":"engine died"' in last
+    assert "[DONE]" not in response.text
+
+
+async def test_an_answer_that_stops_short_is_an_error(http: httpx.AsyncClient, service: FakeService) -> None:
+    """A stream that ends well but without its last event is not passed off as whole."""
+    service.script = [started(), text("Hel"), finish()]
+    assert (await post(http)).status_code == 500
+    assert "[DONE]" not in (await post(http, stream=True)).text
+
+
+async def test_a_normal_request_works_after_an_error(http: httpx.AsyncClient, service: FakeService) -> None:
+    """An error leaves nothing behind."""
+    service.script = [invalid("messages")]
+    assert (await post(http)).status_code == 400
+    service.script = ANSWER
+    assert (await post(http)).status_code == 200

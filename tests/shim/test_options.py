@@ -1,0 +1,32 @@
+"""Flags and the config file."""
+
+from pathlib import Path
+
+import pytest
+
+from shim.config import Config, ConfigError
+from shim.options import read_config
+
+
+def test_no_flags_are_the_defaults() -> None:
+    """Without flags the shim listens on 8000 and calls 50051."""
+    assert read_config([]) == Config(listen="127.0.0.1:8000", service=("127.0.0.1:50051",), workers=1)
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    """What a flag says is not read from the file; the rest is."""
+    file = tmp_path / "shim.toml"
+    file.write_text('listen = "h:1"\nservice = "a:1"\nworkers = 3\ndrain_s = 5\n')
+    config = read_config(["--config", str(file), "--service", "b:1", "--service", "unix:/s", "--workers", "2"])
+    assert config == Config(listen="h:1", service=("b:1", "unix:/s"), workers=2, drain_s=5)
+
+
+@pytest.mark.parametrize(
+    "text", ["nonsense", "surprise = 1", "workers = '2'", "workers = true", "service = [1]", "drain_s = 'x'"]
+)
+def test_a_bad_file_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    """The error names the file, and the key where there is one."""
+    file = tmp_path / "shim.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"shim\.toml"):
+        read_config(["--config", str(file)])

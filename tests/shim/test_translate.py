@@ -1,0 +1,255 @@
+"""OpenAI's JSON to the wire."""
+
+import re
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlx_grpc.v1 import generation_pb2 as wire
+from shim import translate
+from shim.errors import ApiError
+from shim.schemas import ChatRequest, CompletionRequest, read
+
+Json = dict[str, Any]
+HELLO: Json = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def chat(**fields: object) -> wire.ChatRequest:
+    return translate.chat(read(ChatRequest, HELLO | fields), "").wire
+
+
+def completion(**fields: object) -> wire.GenerateRequest:
+    return translate.completion(read(CompletionRequest, {"model": "tiny", "prompt": "x"} | fields), "").wire
+
+
+def refusal(**fields: object) -> Json:
+    with pytest.raises(ApiError) as caught:
+        chat(**fields)
+    assert caught.value.status == 400
+    return dict(caught.value.body["error"])
+
+
+def completion_refusal(**fields: object) -> Json:
+    with pytest.raises(ApiError) as caught:
+        completion(**fields)
+    assert caught.value.status == 400
+    return dict(caught.value.body["error"])
+
+
+def as_json(message: wire.ChatRequest | wire.GenerateRequest) -> Json:
+    made: Json = MessageToDict(message)
+    return {name: value for name, value in made.items() if value != {}}
+
+
+def test_a_plain_chat_sets_nothing_but_model_and_messages() -> None:
+    """Only what the client said reaches the wire."""
+    assert as_json(chat()) == {"model": "tiny", "messages": [{"role": "ROLE_USER", "content": [{"text": "hi"}]}]}
+
+
+def test_values_that_say_the_default_set_nothing() -> None:
+    """Fields that many clients send with their defaults are not refused as unimplemented."""
+    plain = as_json(chat())
+    assert as_json(chat(logprobs=False, top_logprobs=0, tools=[], tool_choice="none")) == plain
+    assert as_json(chat(response_format={"type": "text"}, user="u", metadata={"a": "b"}, store=True)) == plain
+    assert as_json(chat(temperature=None, stop=None, n=None, stream=None, logit_bias=None, tools=None)) == plain
+
+
+def test_sampling_and_stopping_fields_arrive() -> None:
+    """Every sampling and stopping field has its place on the wire."""
+    sampling: Json = {
+        "temperature": 0, "top_p": 0.5, "top_k": 4, "min_p": 0.1, "repetition_penalty": 1.1,
+        "frequency_penalty": -1, "presence_penalty": 2, "logit_bias": {"5": -100, "6": 0.5}, "seed": 2**63 - 1,
+    }  # fmt: skip
+    stopping: Json = {"max_tokens": 7, "min_tokens": 2, "stop": "END", "stop_token_ids": [3], "ignore_eos": True}
+    request = chat(**sampling, **stopping, include_stop_str_in_output=True, n=2)
+    assert request.sampling.HasField("temperature")
+    assert request.sampling == wire.SamplingParams(**(sampling | {"logit_bias": {5: -100, 6: 0.5}}))
+    assert request.stopping == wire.Stopping(**(stopping | {"stop": ["END"], "include_stop": True}))
+    assert request.n == 2
+
+
+def test_the_newer_name_of_max_tokens_wins() -> None:
+    """Of max_tokens and max_completion_tokens the newer one counts, and errors name it."""
+    request = read(ChatRequest, HELLO | {"max_tokens": 1, "max_completion_tokens": 2})
+    translated = translate.chat(request, "")
+    assert translated.wire.stopping.max_tokens == 2
+    assert translated.params.name("stopping.max_tokens") == "max_completion_tokens"
+
+
+def test_messages_arrive_whole() -> None:
+    """Parts, names, tool calls, results and reasoning keep their places."""
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    messages = [
+        {"role": "developer", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "name": "n"},
+        {"role": "assistant", "content": None, "tool_calls": [call], "reasoning_content": "hm"},
+        {"role": "tool", "content": "", "tool_call_id": "c1"},
+    ]
+    first, second, third = chat(messages=messages).messages
+    parts = [wire.ContentPart(text="a"), wire.ContentPart(text="b")]
+    assert first == wire.ChatMessage(role=wire.ROLE_DEVELOPER, content=parts, name="n")
+    calls = [wire.ToolCall(id="c1", name="f", arguments='{"a": 1}')]
+    assert second == wire.ChatMessage(role=wire.ROLE_ASSISTANT, tool_calls=calls, reasoning="hm")
+    assert third == wire.ChatMessage(role=wire.ROLE_TOOL, content=[wire.ContentPart(text="")], tool_call_id="c1")
+
+
+def test_tools_and_their_choice_arrive() -> None:
+    """Tools keep integers in their schemas, and the choice its function."""
+    function = {"name": "f", "description": "d", "parameters": {"maximum": 1}, "strict": True}
+    request = chat(
+        tools=[{"type": "function", "function": function}],
+        tool_choice={"type": "function", "function": {"name": "f"}},
+        parallel_tool_calls=False,
+    )
+    assert list(request.tools) == [wire.Tool(name="f", description="d", parameters_json='{"maximum":1}', strict=True)]
+    assert request.tool_choice == wire.ToolChoice(mode=wire.TOOL_CHOICE_MODE_FUNCTION, function_name="f")
+    assert request.HasField("parallel_tool_calls")
+
+
+def test_formats_reasoning_and_template_arguments_arrive() -> None:
+    """response_format is a constraint, reasoning_effort an effort, and template arguments a Struct."""
+    assert chat(response_format={"type": "json_object"}).constraint.json_object
+    schema = {"type": "json_schema", "json_schema": {"name": "s", "schema": {"minimum": 1}}}
+    assert chat(response_format=schema).constraint.json_schema == '{"minimum":1}'
+    assert chat(reasoning_effort="low").reasoning.effort == "low"
+    assert dict(chat(chat_template_kwargs={"enable_thinking": False}).chat_template_kwargs) == {
+        "enable_thinking": False
+    }
+    assert chat(logprobs=True, top_logprobs=3).output == wire.OutputOptions(logprobs=True, top_logprobs=3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"model": None}, "model"),
+        ({"model": ""}, "model"),
+        ({"messages": None}, "messages"),
+        ({"messages": "hi"}, "messages"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]}, "messages[0].content[0].text"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"temperature": True}, "temperature"),
+        ({"max_tokens": 1.5}, "max_tokens"),
+        ({"max_tokens": 2**31}, "max_tokens"),
+        ({"max_completion_tokens": -(2**40)}, "max_completion_tokens"),
+        ({"seed": 2**63}, "seed"),
+        ({"seed": 1e30}, "seed"),
+        ({"n": "1"}, "n"),
+        ({"top_k": 2**40}, "top_k"),
+        ({"stop": [5]}, "stop"),
+        ({"stop": 5}, "stop"),
+        ({"stop": list("abcde")}, "stop"),
+        ({"stop_token_ids": [2**31]}, "stop_token_ids"),
+        ({"logit_bias": {"x": 1}}, "logit_bias"),
+        ({"logit_bias": {"1_0": 1}}, "logit_bias"),
+        ({"logit_bias": {"9999999999": 1}}, "logit_bias"),
+        ({"logit_bias": {"5": "x"}}, "logit_bias"),
+        ({"stream": "yes"}, "stream"),
+        ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
+        ({"tool_choice": "maybe"}, "tool_choice"),
+        ({"tool_choice": {"type": "function"}}, "tool_choice.function"),
+        ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format.json_schema.schema"),
+        ({"functions": []}, "functions"),
+        ({"function_call": "auto"}, "function_call"),
+    ],
+)
+def test_a_wrong_field_is_named(fields: Json, param: str) -> None:
+    """A field with the wrong JSON type, or beyond the wire's integers, is refused by its OpenAI name."""
+    error = refusal(**fields)
+    assert error["param"] == param
+    assert error["type"] == "invalid_request_error"
+    assert param in error["message"]
+
+
+def nested(depth: int) -> Json:
+    value: Json = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+def test_deep_nesting_is_refused_where_the_wire_cannot_hold_it() -> None:
+    """Values that JSON could carry but the wire could not are refused by name, and what is allowed does fit."""
+    assert refusal(chat_template_kwargs=nested(30))["param"] == "chat_template_kwargs"
+    deep_tool = {"type": "function", "function": {"name": "f", "parameters": nested(600)}}
+    assert refusal(tools=[deep_tool])["param"] == "tools[0].function.parameters"
+    fitting = chat(chat_template_kwargs=nested(24))
+    assert wire.ChatRequest.FromString(fitting.SerializeToString()) == fitting
+
+
+@pytest.mark.parametrize("prompt", ["text", ["text"]])
+def test_a_prompt_may_be_a_string(prompt: object) -> None:
+    """A string, and a list of exactly one string, are text."""
+    assert completion(prompt=prompt).text == "text"
+
+
+@pytest.mark.parametrize("prompt", [[1, 2], [[1, 2]]])
+def test_a_prompt_may_be_token_ids(prompt: object) -> None:
+    """A list of ids, and a list of exactly one such list, are token ids."""
+    assert list(completion(prompt=prompt).token_ids.ids) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [None, 5, {}, ["a", "b"], [[1], [2]], ["a", 5], [1, "a"], [True], [1.5], [2**31], [None], [["a"]], [[[1]]]],
+)
+def test_any_other_prompt_is_refused(prompt: object) -> None:
+    """Prompts of other shapes are refused by name, never passed on in part."""
+    assert completion_refusal(prompt=prompt)["param"] == "prompt"
+
+
+def test_several_prompts_are_refused_as_such() -> None:
+    """The message tells that it is their number."""
+    assert "several prompts" in completion_refusal(prompt=["a", "b"])["message"]
+
+
+def test_completion_defaults() -> None:
+    """Completions stop after 16 tokens unless told otherwise, and pass echo and logprobs on."""
+    assert completion().stopping.max_tokens == 16
+    request = completion(max_tokens=0, echo=True, logprobs=2, best_of=1)
+    assert request.stopping.HasField("max_tokens")
+    assert request.stopping.max_tokens == 0
+    assert request.output == wire.OutputOptions(echo=True, logprobs=True, top_logprobs=2)
+
+
+@pytest.mark.parametrize("fields", [{"best_of": 2}, {"best_of": 0}, {"suffix": "x"}, {"logprobs": True}])
+def test_completion_fields_without_a_place_are_refused(fields: Json) -> None:
+    """What the wire cannot say is refused by name rather than ignored."""
+    assert completion_refusal(**fields)["param"] == next(iter(fields))
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize(
+    ("schema", "to_wire"), [(ChatRequest, translate.chat), (CompletionRequest, translate.completion)]
+)
+def test_no_json_value_is_more_than_a_400(schema: Any, to_wire: Any) -> None:
+    """Whatever a field holds, it is translated to something that the wire can carry or refused by name."""
+    plain: Json = HELLO | {"prompt": "x"}
+
+    @settings(max_examples=300, deadline=None)
+    @given(st.sampled_from([*schema.model_fields, "schema"]), VALUES)
+    def check(name: str, value: object) -> None:
+        try:
+            to_wire(read(schema, plain | {name: value}), "").wire.SerializeToString()
+        except ApiError as refused:
+            error = refused
+        else:
+            return
+        assert error.status == 400
+        assert re.split(r"\W", error.body["error"]["param"] or "")[0] == name
+
+    check()
