@@ -41,13 +41,13 @@ run: install  ## Start the service and the shim on the built-in default model
 
 test: install  ## Run all checks and all tests
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 bench: install  ## Run the benchmarks, each beside its baseline
 	$(BIN)/python -m tests.bench
 
-soak: install  ## Run the long tests
-	$(BIN)/python -m pytest -m soak --timeout 0 tests/soak --long
+soak: install  ## Run the long tests for ten minutes each
+	SOAK_S=600 $(BIN)/python -m pytest tests/soak
 
 lint: install  ## Run the formatter's check, the linters and the type checker
 	$(BIN)/ruff format --check .
@@ -58,7 +58,7 @@ lint: install  ## Run the formatter's check, the linters and the type checker
 	$(BIN)/buf breaking protos --against $(SCHEMA)
 
 proto: install  ## Generate the stubs from the .proto files
-	cd protos && PATH=$(CURDIR)/$(BIN):$$PATH python -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. \
+	cd protos && PATH=$(abspath $(BIN)):$$PATH python -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. \
 		--mypy_out=quiet:. --mypy_grpc_out=quiet:. $(PROTOS:protos/%=%)
 
 lock:  ## Write requirements.lock anew; needs uv

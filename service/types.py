@@ -9,6 +9,7 @@ from service.errors import InvalidField
 
 MAX_REQUEST_ID = 128
 """In characters."""
+MAX_CHOICES = 128
 MAX_STOP_STRINGS = 16
 MAX_STOP_LENGTH = 256
 """In characters."""

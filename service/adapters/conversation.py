@@ -23,10 +23,10 @@ class Conversation:
         """`thinking_parts`: see ModelAdapter."""
         self._template = template
         source = template.source
-        self._developer = Role.DEVELOPER if "developer" in source else Role.SYSTEM
+        self._developer = Role.DEVELOPER if _names("developer", source) else Role.SYSTEM
         self._knows_tools = template.mentions("tools")
         self._knows_calls = "tool_calls" in source
-        self._knows_results = re.search(r"['\"]tool['\"]", source) is not None
+        self._knows_results = _names("tool", source)
         self._no_content = None if _TESTS_CONTENT_FOR_NONE.search(source) else ""
         self._thinking_parts = thinking_parts and "'thinking'" in source.replace('"', "'")
         self._takes_first = self._shows(_said("system", _PROBE), _said("user", "a"))
@@ -124,6 +124,10 @@ class Conversation:
             }
             for index, call in enumerate(message.tool_calls)
         ]
+
+
+def _names(role: str, source: str) -> bool:
+    return re.search(f"""['"]{role}['"]""", source) is not None
 
 
 def _instructions_joined(messages: Sequence[Message]) -> Iterator[tuple[int, Message]]:

@@ -5,7 +5,7 @@ from service.text.markup import Markup, State
 
 _OPENING = "<|channel|>analysis<|message|>"
 _CHANNELS = {
-    _OPENING: State.REASONING,
+    _OPENING: State.OPENED,
     "<|channel|>final<|message|>": State.ANSWER,
     # Without a recipient this is a preamble to tool calls, meant for the user.
     "<|channel|>commentary<|message|>": State.ANSWER,
@@ -17,6 +17,8 @@ _MARKERS = {
     # Ends a message, not the turn.
     "<|end|>": State.CLOSED,
 }
+
+_STATES = (State.START, State.OPENED, State.REASONING, State.CLOSED, State.ANSWER)
 
 GPT_OSS = ModelAdapter(
     name="gpt-oss",
@@ -40,7 +42,7 @@ GPT_OSS = ModelAdapter(
     markup=Markup(
         opening=_OPENING,
         evidence=(),
-        transitions=dict.fromkeys((State.START, State.REASONING, State.CLOSED, State.ANSWER), _MARKERS),
+        transitions=dict.fromkeys(_STATES, _MARKERS),
         also_shown=("<|constrain|>",),
     ),
     tool_format=ToolFormat.HARMONY,

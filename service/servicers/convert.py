@@ -8,7 +8,7 @@ from google.protobuf.struct_pb2 import Struct, Value
 
 from mlx_grpc.v1 import generation_pb2 as pb
 from service.errors import InvalidField, UnsupportedField, under
-from service.types import Ask, Message, Role, Sampling, Stopping, Tool, ToolCall
+from service.types import MAX_CHOICES, Ask, Message, Role, Sampling, Stopping, Tool, ToolCall
 
 _ROLES = {
     pb.ROLE_SYSTEM: Role.SYSTEM,
@@ -75,8 +75,8 @@ def _refuse_later(request: pb.ChatRequest | pb.GenerateRequest) -> None:
     for field, _ in request.output.ListFields():
         if field.name in _LATER_OUTPUT:
             raise UnsupportedField(f"output.{field.name}")
-    if request.HasField("n") and request.n < 1:
-        raise InvalidField("n", "must be at least 1")
+    if request.HasField("n") and not 1 <= request.n <= MAX_CHOICES:
+        raise InvalidField("n", f"must be from 1 to {MAX_CHOICES}")
     if request.n > 1:
         raise UnsupportedField("n", "above 1 is not supported yet")
     if request.priority:

@@ -109,6 +109,8 @@ class Splitter:
 
     def feed(self, text: str) -> list[Segment]:
         """Return what is certain now."""
+        if not (self._markers or self._trims or self._held or self._state in _SETTLES):
+            return [Segment(self.kind, text)]
         segments: list[Segment] = []
         rest = self._held + text
         self._held = ""
@@ -138,9 +140,13 @@ class Splitter:
         return segments
 
     def _candidate(self, text: str) -> int:
-        """Where the first character is that a marker begins with."""
+        """How much of `text` is before the first character that a marker may begin with."""
         found = self._beginnings.search(text) if self._beginnings else None
-        return found.start() if found else len(text)
+        end = found.start() if found else len(text)
+        if self._state in _SETTLES and (blank := len(text) - len(text.lstrip())) < end:
+            # What follows it is in another state, with other markers.
+            return blank
+        return end
 
     def _emit(self, segments: list[Segment], text: str) -> None:
         if self._trims:

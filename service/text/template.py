@@ -13,8 +13,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from service.errors import InvalidField, SetupError
 
-MAX_STEPS = 2_000_000
-"""Look-ups and calls in one rendering: about a second. Some templates go through all messages for each of them."""
+MAX_STEPS = 1_000_000
+"""Look-ups in one rendering: up to a second. Some templates go through all messages for each of them."""
 MAX_TEXT = 32 * 2**20
 """Characters that a rendering, or one value in it, may have: twice gRPC's bound on a request."""
 

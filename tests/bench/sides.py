@@ -66,11 +66,9 @@ class Grpc:
             stopping=pb.Stopping(max_tokens=tokens, ignore_eos=True),
         )
         start = time.perf_counter()
-        last = None
-        for last in self._stub.Generate(request):
-            pass
+        events = list(self._stub.Generate(request))
         seconds = time.perf_counter() - start
-        assert last is not None and last.completed.usage.completion_tokens == tokens  # noqa: PT018 - one fact
+        assert events[-1].completed.usage.completion_tokens == tokens
         return tokens / seconds
 
 

@@ -1,6 +1,8 @@
 """The whole system as a user has it: a service and a shim, each a process of its own."""
 
+import subprocess
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -8,34 +10,41 @@ import pytest
 
 from service.config import default_cache_dir
 from tests.processes import ServiceProcess
-from tests.shim.processes import ShimProcess, started_shim
+from tests.shim.processes import command
+
+
+@contextmanager
+def shim_over(service: ServiceProcess) -> Iterator[str]:
+    """Run a shim over a service; its URL."""
+    flags = ("--listen", "127.0.0.1:0", "--service", service.address)
+    process = subprocess.Popen(command(*flags), stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().split()[-1]
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
 
 
 @pytest.fixture(scope="session")
-def smollm2() -> Iterator[ServiceProcess]:
-    """Run a service on the built-in model, from the machine's own cache so that it is fetched once."""
-    with ServiceProcess(["--listen", "127.0.0.1:0", "--cache-dir", str(default_cache_dir())]) as process:
-        yield process
+def smollm2_url() -> Iterator[str]:
+    """Run service and shim on the built-in model, from the machine's own cache so that it is fetched once."""
+    flags = ["--listen", "127.0.0.1:0", "--cache-dir", str(default_cache_dir())]
+    with ServiceProcess(flags) as service, shim_over(service) as url:
+        yield url
 
 
-@pytest.fixture
-async def smollm2_shim(smollm2: ServiceProcess) -> AsyncIterator[ShimProcess]:
-    """Run a shim over the built-in model."""
-    async with started_shim("--service", smollm2.address) as shim:
-        yield shim
-
-
-@pytest.fixture
-async def shim(service: ServiceProcess) -> AsyncIterator[ShimProcess]:
+@pytest.fixture(scope="session")
+def url(service: ServiceProcess) -> Iterator[str]:
     """Run a shim over the tiny models of the shared service."""
-    async with started_shim("--service", service.address) as shim:
-        yield shim
+    with shim_over(service) as url:
+        yield url
 
 
 @pytest.fixture
-async def http(shim: ShimProcess) -> AsyncIterator[httpx.AsyncClient]:
+async def http(url: str) -> AsyncIterator[httpx.AsyncClient]:
     """Open a client of that shim."""
-    async with httpx.AsyncClient(base_url=shim.url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         yield client
 
 

@@ -6,22 +6,20 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
-from tests.shim.processes import ShimProcess
-
 MODEL = "smollm2-135m-instruct"
 QUESTION: list[ChatCompletionMessageParam] = [{"role": "user", "content": "What is the capital of France?"}]
 
 
 @pytest.fixture
-def client(smollm2_shim: ShimProcess) -> openai.OpenAI:
+def client(smollm2_url: str) -> openai.OpenAI:
     """Make a client that does not retry, so that an error is seen."""
-    return openai.OpenAI(base_url=f"{smollm2_shim.url}/v1", api_key="none", max_retries=0)
+    return openai.OpenAI(base_url=f"{smollm2_url}/v1", api_key="none", max_retries=0)
 
 
 @pytest.fixture
-async def async_client(smollm2_shim: ShimProcess) -> AsyncIterator[openai.AsyncOpenAI]:
+async def async_client(smollm2_url: str) -> AsyncIterator[openai.AsyncOpenAI]:
     """Make its asynchronous sister."""
-    async with openai.AsyncOpenAI(base_url=f"{smollm2_shim.url}/v1", api_key="none", max_retries=0) as client:
+    async with openai.AsyncOpenAI(base_url=f"{smollm2_url}/v1", api_key="none", max_retries=0) as client:
         yield client
 
 

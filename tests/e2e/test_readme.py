@@ -1,4 +1,4 @@
-"""The README's commands and examples, run word for word."""
+"""The README's commands and examples, run word for word, on the default ports: files run on one worker each."""
 
 import os
 import re
@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-pytestmark = pytest.mark.xdist_group("default ports")
 
 README = Path(__file__).parents[2] / "README.md"
 START_S = 120.0
@@ -72,14 +70,14 @@ def test_make_run_says_what_the_readme_says(made_run: list[str]) -> None:
 
 
 def test_grpcurl_example(made_run: list[str], root: Path) -> None:
-    """grpcurl streams an answer, from the first event to the last."""
+    """Grpcurl streams an answer, from the first event to the last."""
     printed = run(example("sh", "grpcurl -plaintext"), root)
     assert printed.index('"started"') < printed.index('"text"') < printed.index('"finish"')
     assert '"completed"' in printed
 
 
 def test_curl_example(made_run: list[str], root: Path) -> None:
-    """curl gets server-sent events and `[DONE]` at their end."""
+    """Curl gets server-sent events and `[DONE]` at their end."""
     lines = [line for line in run(example("sh", "curl -N"), root).splitlines() if line]
     assert all(line.startswith(("data: ", ": ")) for line in lines), "events, and comments that keep it alive"
     assert len(lines) > 10
@@ -102,9 +100,7 @@ def test_the_configuration_example_is_read(tmp_path: Path) -> None:
     """The TOML of the README is a valid configuration."""
     file = tmp_path / "service.toml"
     file.write_text(example("toml", "[[models]]"), encoding="utf-8")
-    check = "import sys, pathlib, service.config as c; print(c.read_config(pathlib.Path(sys.argv[1]), {}).models[0].repo)"
-    done = subprocess.run([sys.executable, "-c", check, str(file)], capture_output=True, check=True)
-    assert done.stdout.decode().strip() == "mlx-community/Qwen3-4B-4bit"
+    assert read_config(file, {}).models[0].repo == "mlx-community/Qwen3-4B-4bit"
 
 
 @pytest.mark.parametrize("module", ["service", "shim"])
