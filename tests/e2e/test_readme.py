@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from service.config import read_config
+
 README = Path(__file__).parents[2] / "README.md"
 START_S = 120.0
 
