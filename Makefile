@@ -17,7 +17,7 @@ SCHEMA := protos/released.binpb
 .PHONY: help install run test bench soak lint proto lock release-schema clean
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*##\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+	@awk -F ':.*## *' '/^[a-z-]+:.*##/ {printf "  make %-18s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/installed  ## Make .venv with everything, the development tools too
 

@@ -1,11 +1,10 @@
 """The composition root: a pool of models behind a gRPC server, with health, reflection and drain."""
 
-import asyncio
 from collections.abc import Sequence
 
 import structlog
 from grpc import aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 
 from mlx_grpc.v1 import (
     admin_pb2,
@@ -24,6 +23,7 @@ from service.servicers.admin import AdminServicer
 from service.servicers.drain import Drain
 from service.servicers.generation import GenerationServicer
 from service.servicers.guard import Guard
+from service.servicers.health import SERVICE_NAME, HealthServicer
 from service.servicers.models import ModelServicer
 from service.servicers.reflection import add_reflection
 from service.servicers.tokenizer import TokenizerServicer
@@ -35,8 +35,6 @@ _SERVICES = [
     for file in (generation_pb2, models_pb2, tokenizer_pb2, admin_pb2)
     for name in file.DESCRIPTOR.services_by_name
 ]
-_SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class Server:
@@ -45,8 +43,7 @@ class Server:
     def __init__(self, config: ServiceConfig) -> None:
         self._config = config
         self._drain = Drain()
-        self._health = health.aio.HealthServicer()
-        self._health_updates: set[asyncio.Task[None]] = set()
+        self._health = HealthServicer()
         self._pool = ModelPool(config, self._update_health)
         self._server = aio.server(interceptors=[Guard()], options=_options(config))
         self.addresses: list[str] = []
@@ -63,14 +60,14 @@ class Server:
         """
         self.addresses = [self._bind(address) for address in self._config.listen]
         self._add_servicers()
-        await self._set_health()
+        self._update_health()
         await self._server.start()
         await self._pool.start()
 
     async def stop(self) -> None:
         """Turn new calls away, wait for those that run, end the engines."""
         self._drain.begun = True
-        await self._set_health()
+        self._update_health()
         if not await self._drain.finish(self._config.drain_s):
             log.warning("calls were cut at the end of the drain time", drain_s=self._config.drain_s)
         await self._server.stop(grace=1)
@@ -92,22 +89,14 @@ class Server:
         admin = AdminServicer(self._config, pool, drain, self.addresses)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        add_reflection([*_SERVICES, health.SERVICE_NAME], server)
+        add_reflection([*_SERVICES, SERVICE_NAME], server)
 
     def _update_health(self) -> None:
-        task = asyncio.ensure_future(self._set_health())
-        self._health_updates.add(task)
-        task.add_done_callback(self._health_updates.discard)
-
-    async def _set_health(self) -> None:
         """The server and its services are serving while every model is; each model has a name of its own too."""
-        open_to_calls = not self._drain.begun
-        everything = open_to_calls and all(model.is_serving for model in self._pool.models)
-        for name in ("", *_SERVICES):
-            await self._health.set(name, _SERVING if everything else _NOT_SERVING)
-        for model in self._pool.models:
-            serving = open_to_calls and model.is_serving
-            await self._health.set(f"model/{model.name}", _SERVING if serving else _NOT_SERVING)
+        names = dict.fromkeys(("", *_SERVICES), self._pool.models)
+        names |= {f"model/{model.name}": [model] for model in self._pool.models}
+        is_open = not self._drain.begun
+        self._health.update({name: is_open and all(m.is_serving for m in models) for name, models in names.items()})
 
 
 def _options(config: ServiceConfig) -> Sequence[tuple[str, int]]:

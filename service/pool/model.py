@@ -114,8 +114,8 @@ class Model:
         ready = asyncio.create_task(self._ready.wait())
         await asyncio.wait([ready, self._supervisor], return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
-        if self._supervisor.done():
-            self._supervisor.result()
+        if self._facts is None:
+            await self._supervisor  # it raises once the failed engine has ended
 
     async def stop(self) -> None:
         """End its engine; streams that still run end as unavailable."""
