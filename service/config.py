@@ -34,6 +34,8 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if not self.name or any(character.isspace() for character in self.name):
             raise ValueError(f"a model's name must be a word, not {self.name!r}")
+        if "" in (self.path, self.repo, self.revision):
+            raise ValueError(f"model {self.name!r} must not have an empty path, repo or revision")
         if self.path is not None and self.repo is not None:
             raise ValueError(f"model {self.name!r} must have a path or a repo, not both")
         if self.path is None and self.repo is None and self.name != BUILT_IN_MODEL:

@@ -39,7 +39,9 @@ class ContextTooLong(ServiceError):
     """A prompt leaves no room in the model's context. Both figures are in tokens."""
 
     def __init__(self, limit: int, got: int) -> None:
-        super().__init__(f"the prompt has {got} tokens and the model's context has room for {limit}")
+        super().__init__(
+            f"the prompt has {got} tokens, and the model's context of {limit} leaves no room for an answer"
+        )
         self.limit = limit
         self.got = got
 

@@ -74,8 +74,8 @@ class Generation:
         Raises ContextTooLong where the prompt leaves no room, QueueFull and Unavailable.
         """
         room = facts.context_length - len(prompt)
-        if room < 1:
-            raise ContextTooLong(facts.context_length - 1, len(prompt))
+        if room < 0 or (room == 0 and stopping.max_tokens != 0):
+            raise ContextTooLong(facts.context_length, len(prompt))
         self.model = model.name
         self._prompt_tokens = len(prompt)
         self._parser = parser

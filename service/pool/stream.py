@@ -36,12 +36,11 @@ class Stream:
     async def take(self) -> list[Item]:
         """Everything that has arrived; waits for at least one item. Raises the error that ended the stream."""
         await self._arrived.wait()
-        self._arrived.clear()
         items, self._items = self._items, []
-        if not items and self._error is not None:
+        if self._error is None:
+            self._arrived.clear()
+        elif not items:
             raise self._error
-        if self._error is not None:
-            self._arrived.set()
         return items
 
     def close(self) -> None:

@@ -1,0 +1,70 @@
+"""Rows that share a forward pass."""
+
+import mlx.core as mx
+import pytest
+from mlx.nn.layers.base import Module
+from mlx_lm.models.cache import CacheList, KVCache, QuantizedKVCache, RotatingKVCache, make_prompt_cache
+
+from service.engine.batch import Batch, can_merge
+from service.engine.frames import Submit
+from service.engine.sampling import Sampler
+from service.engine.sequence import Sequence
+from tests.service.engine.models import GREEDY, alone, llama
+
+
+@pytest.fixture(scope="module")
+def model() -> Module:
+    return llama()
+
+
+def prefilled(model: Module, seq: int, prompt: list[int]) -> Sequence:
+    """Make a sequence that is ready to decode."""
+    submit = Submit(seq, prompt, GREEDY, 100)
+    sequence = Sequence(submit, Sampler(submit.sampling, prompt), make_prompt_cache(model))
+    if len(prompt) > 1:
+        model(mx.array([prompt[:-1]]), cache=sequence.cache)
+    sequence.prefilled = len(prompt) - 1
+    return sequence
+
+
+def step(batch: Batch) -> None:
+    """Decode a token for each row."""
+    for row, token in zip(batch.rows, batch.step(), strict=True):
+        assert isinstance(token, int)
+        row.append(token)
+
+
+def test_rows_join_and_leave_in_any_number(model: Module) -> None:
+    """From one to many and back to one, each goes on where it was."""
+    batch = Batch(model)
+    prompts = [[1, 2, 3], [4], list(range(20)), [7, 7]]
+    rows = [prefilled(model, seq, prompt) for seq, prompt in enumerate(prompts)]
+    said: dict[int, list[int]] = {seq: [] for seq in range(4)}
+    for arrivals, leavers in (([0], []), ([1, 2], []), ([3], [1]), ([], [0, 3]), ([], []), ([], [2])):
+        if arrivals:
+            batch.join([rows[seq] for seq in arrivals])
+        step(batch)
+        for row in batch.rows:
+            said[row.submit.seq].append(row.last_token)
+        batch.leave([rows[seq] for seq in leavers])
+    assert [len(said[seq]) for seq in range(4)] == [4, 2, 5, 2]
+    for seq, prompt in enumerate(prompts):
+        assert said[seq] == alone(model, prompt, max_tokens=5)[: len(said[seq])]
+    assert len(batch) == 0
+
+
+def test_a_sequence_joins_once(model: Module) -> None:
+    """Its caches are the batch's from then on."""
+    sequence = prefilled(model, 0, [1, 2])
+    Batch(model).join([sequence])
+    with pytest.raises(RuntimeError, match="twice"):
+        Batch(model).join([sequence])
+
+
+def test_which_caches_can_merge() -> None:
+    """Nested ones only if all in them can."""
+    plain, rotating, quantised = KVCache(), RotatingKVCache(max_size=8), QuantizedKVCache()  # type: ignore[no-untyped-call]
+    assert can_merge([plain, rotating])
+    assert can_merge([CacheList(plain, rotating)])  # type: ignore[no-untyped-call]
+    assert not can_merge([plain, quantised])
+    assert not can_merge([CacheList(plain, quantised)])  # type: ignore[no-untyped-call]

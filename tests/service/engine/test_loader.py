@@ -1,0 +1,118 @@
+"""What is read of a model folder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from tokenizers import Tokenizer
+
+from service.engine.frames import Defaults
+from service.engine.loader import load
+from tests import tiny
+
+
+def change(file: Path, **settings: Any) -> None:
+    """Change settings in a JSON file; None takes one away."""
+    content = json.loads(file.read_text()) if file.exists() else {}
+    merged = {name: value for name, value in (content | settings).items() if value is not None}
+    file.write_text(json.dumps(merged))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    tiny.llama(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_what_the_files_say_is_told(folder: Path, tmp_path: Path) -> None:
+    """Type, sizes, stop token, template, special tokens."""
+    _, loaded = load(folder, tmp_path)
+    words = tiny.tokenizer()
+    weights = sum(
+        value.nbytes for value in tiny.parameters(tiny.build(tiny.llama_config(words.get_vocab_size()))).values()
+    )
+    assert (loaded.model_type, loaded.architectures) == ("llama", ["LlamaForCausalLM"])
+    assert (loaded.vocab_size, loaded.context_length, loaded.weights_bytes) == (
+        words.get_vocab_size(),
+        1 << 15,
+        weights,
+    )
+    assert loaded.stop_ids == [words.token_to_id(tiny.END)]
+    assert loaded.chat_template == tiny.CHATML
+    assert loaded.special_tokens["eos_token"] == tiny.END
+    assert loaded.defaults == Defaults()
+    assert loaded.tokenizer_file == str(folder / "tokenizer.json")
+    assert loaded.created == (folder / "config.json").stat().st_mtime
+
+
+def test_stop_tokens_come_from_all_files(folder: Path, tmp_path: Path) -> None:
+    """A list in the configuration, and that of generation_config.json, which wins as in mlx-lm."""
+    change(folder / "config.json", eos_token_id=[3, 5])
+    assert {3, 5} <= set(load(folder, tmp_path)[1].stop_ids)
+    change(folder / "generation_config.json", eos_token_id=[7, 9])
+    assert {7, 9} <= set(load(folder, tmp_path)[1].stop_ids)
+
+
+def test_sampling_defaults_come_from_generation_config(folder: Path, tmp_path: Path) -> None:
+    """Those that it has; the others stay open."""
+    change(folder / "generation_config.json", temperature=0.6, top_k=20, do_sample=True)
+    assert load(folder, tmp_path)[1].defaults == Defaults(temperature=0.6, top_k=20)
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "length"),
+    [
+        ({"max_position_embeddings": 77}, {}, 77),
+        ({"max_position_embeddings": None}, {"model_max_length": 99}, 99),
+        ({"max_position_embeddings": None}, {"model_max_length": None}, 4096),
+        ({"max_position_embeddings": None}, {"model_max_length": 10**30}, 4096),
+        ({"max_position_embeddings": None, "text_config": {"max_position_embeddings": 55}}, {}, 55),
+    ],
+)
+def test_the_context_is_found_where_it_is_written(
+    folder: Path, tmp_path: Path, config: dict[str, Any], settings: dict[str, Any], length: int
+) -> None:
+    """In the configuration, nested in it, in the tokenizer's, or nowhere."""
+    change(folder / "config.json", **config)
+    change(folder / "tokenizer_config.json", **settings)
+    assert load(folder, tmp_path)[1].context_length == length
+
+
+def test_a_template_may_be_a_file_of_its_own(folder: Path, tmp_path: Path) -> None:
+    """Or there may be none."""
+    change(folder / "tokenizer_config.json", chat_template=None)
+    assert load(folder, tmp_path)[1].chat_template is None
+    (folder / "chat_template.jinja").write_text("own")
+    assert load(folder, tmp_path)[1].chat_template == "own"
+
+
+def test_a_tokenizer_file_is_made_where_there_is_none(folder: Path, tmp_path: Path) -> None:
+    """Out of the older files, in the cache, and it tokenizes as they do."""
+    words = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]))
+    change(folder / "tokenizer_config.json", tokenizer_class="GPT2Tokenizer", eos_token=None)
+    _, loaded = load(folder, tmp_path / "cache")
+    made = Path(loaded.tokenizer_file)
+    assert made.is_relative_to(tmp_path / "cache")
+    assert [file.name for file in made.parent.iterdir()] == [made.name]
+    text = "The sky is blue, こんにちは"
+    assert Tokenizer.from_file(str(made)).encode(text).ids == words.encode(text).ids
+
+
+@pytest.mark.skipif(mx.default_device() == mx.gpu, reason="on the GPU weights stay as they are")
+def test_weights_are_dense_on_the_cpu(tmp_path: Path) -> None:
+    """Quantised and 16-bit ones are slow there, and these fit into memory."""
+    tiny.llama(tmp_path / "dense")
+    tiny.llama(tmp_path / "quantised", quantised=True)
+    (dense, _), (quantised, loaded) = (load(tmp_path / name, tmp_path) for name in ("dense", "quantised"))
+    assert {value.dtype for value in tiny.parameters(quantised).values()} == {mx.float32}
+    assert tiny.parameters(quantised).keys() == tiny.parameters(dense).keys()
+    logits = [model(mx.array([[1, 2, 3]])) for model in (dense, quantised)]
+    assert float(mx.abs(logits[0] - logits[1]).mean()) < 0.2 * float(mx.abs(logits[0]).mean())
+    assert loaded.weights_bytes == sum(value.nbytes for value in tiny.parameters(dense).values())

@@ -1,0 +1,127 @@
+"""`python -m service.engine` as a process of its own."""
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from service.engine.frames import (
+    Event,
+    Heartbeat,
+    Loaded,
+    Refused,
+    Row,
+    Sampling,
+    Shutdown,
+    Step,
+    Submit,
+    Unpacker,
+    events,
+    pack,
+)
+
+WAIT_S = 60
+ENDLESS = Submit(1, [1, 2, 3], Sampling(seed=0, temperature=0), 30_000)
+
+
+class Engine:
+    """A running engine and the service's end of its socket."""
+
+    def __init__(self, folder: Path, cache: Path) -> None:
+        self.socket, theirs = socket.socketpair()
+        self.socket.settimeout(WAIT_S)
+        flags = ["--model", str(folder), "--cache-dir", str(cache), "--max-running", "4", "--prefill-chunk", "64"]
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "service.engine", "--fd", str(theirs.fileno()), *flags],
+                pass_fds=[theirs.fileno()],
+                stderr=subprocess.DEVNULL,
+            )
+        self._events = self._read()
+
+    def next(self) -> Event | None:
+        """Wait for the next event; None is the end."""
+        return next(self._events, None)
+
+    def _read(self) -> Iterator[Event]:
+        unpacker = Unpacker()
+        while data := self.socket.recv(1 << 16):
+            for body in unpacker.feed(data):
+                yield events.decode(body)
+
+
+@contextmanager
+def started(folder: Path, cache: Path) -> Iterator[Engine]:
+    engine = Engine(folder, cache)
+    try:
+        yield engine
+    finally:
+        engine.process.kill()
+        engine.process.wait()
+        engine.socket.close()
+
+
+def test_an_idle_engine_beats_and_ends_when_told(tiny_model: Path, tmp_path: Path) -> None:
+    """Its first event says what it has loaded; signals are not for it."""
+    with started(tiny_model, tmp_path) as engine:
+        assert isinstance(engine.next(), Loaded)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            engine.process.send_signal(number)
+            assert [engine.next(), engine.next()] == [Heartbeat(), Heartbeat()]
+        engine.socket.sendall(pack(Shutdown()))
+        assert engine.process.wait(WAIT_S) == 0
+
+
+def test_steps_take_the_place_of_heartbeats(tiny_model: Path, tmp_path: Path) -> None:
+    """One for each token while something runs; told to end, it ends in the middle of that."""
+    with started(tiny_model, tmp_path) as engine:
+        engine.next()
+        engine.socket.sendall(pack(ENDLESS))
+        steps: list[Step] = []
+        while len(steps) < 5:
+            event = engine.next()
+            steps += [event] if isinstance(event, Step) else []
+        assert steps[0].progress[0].processed == 3
+        assert all(len(row.tokens) == 1 for step in steps for row in step.rows)
+        engine.socket.sendall(pack(Shutdown()))
+        assert engine.process.wait(WAIT_S) == 0
+
+
+def test_an_engine_without_a_service_ends(tiny_model: Path, tmp_path: Path) -> None:
+    """While it idles, and while it writes."""
+    with started(tiny_model, tmp_path) as idle, started(tiny_model, tmp_path) as busy:
+        idle.next()
+        busy.next()
+        busy.socket.sendall(pack(ENDLESS))
+        while not isinstance(busy.next(), Step):
+            pass
+        for engine in (idle, busy):
+            engine.socket.close()
+            assert engine.process.wait(WAIT_S) == 0
+
+
+def test_a_folder_that_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
+    """In one line, and the process ends as it should."""
+    with started(tmp_path / "missing", tmp_path) as engine:
+        refused = engine.next()
+        assert isinstance(refused, Refused)
+        assert refused.reason.strip()
+        assert "\n" not in refused.reason
+        assert engine.next() is None
+        assert engine.process.wait(WAIT_S) == 0
+
+
+def test_a_bad_sequence_leaves_the_engine_running(tiny_model: Path, tmp_path: Path) -> None:
+    """It ends with an error, and the next one with its tokens."""
+    with started(tiny_model, tmp_path) as engine:
+        engine.next()
+        bad = Sampling(seed=0, temperature=0, logit_bias={1 << 40: 1.0})
+        engine.socket.sendall(pack(Submit(1, [1, 2], bad, 5)) + pack(Submit(2, [1], Sampling(seed=0), 1)))
+        rows: dict[int, Row] = {}
+        while len(rows) < 2:
+            event = engine.next()
+            rows |= {row.seq: row for row in event.rows} if isinstance(event, Step) else {}
+        assert (rows[1].finish, rows[2].finish) == ("error", "length")

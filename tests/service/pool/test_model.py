@@ -1,0 +1,141 @@
+"""A model of the pool on its real engine."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from service.engine.frames import Row, Sampling
+from service.errors import QueueFull, SetupError, Unavailable
+from service.pool.model import Model, ModelState
+from service.pool.stream import Stream
+from tests import tiny
+from tests.service.pool.conftest import MakeModel, load
+
+GREEDY = Sampling(seed=0, temperature=0)
+ENDLESS = 30_000
+
+
+def submit(model: Model, max_tokens: int = 5) -> Stream:
+    """Start a greedy sequence."""
+    return model.submit([1, 2, 3], GREEDY, max_tokens=max_tokens, min_tokens=0, stop_ids=[])
+
+
+async def rows(stream: Stream) -> list[Row]:
+    """Read a stream to its end."""
+    found: list[Row] = []
+    async with asyncio.timeout(30):
+        while not found or found[-1].finish is None:
+            found += [item for item in await stream.take() if isinstance(item, Row)]
+    return found
+
+
+async def test_a_loaded_model_is_known_and_generates(make_model: MakeModel, tiny_model: Path) -> None:
+    """Its facts are the folder's, and a sequence gets its tokens and its end."""
+    model = await load(make_model(tiny_model), tiny_model)
+    facts = model.facts
+    assert facts is not None
+    assert (model.state, model.is_serving, facts.context_length) == (ModelState.READY, True, 1 << 15)
+    assert tiny.tokenizer().token_to_id(tiny.END) in facts.format.stop_ids
+    found = await rows(submit(model))
+    assert (sum(len(row.tokens) for row in found), found[-1].finish, model.running) == (5, "length", 0)
+
+
+async def test_a_dead_engine_is_replaced(make_model: MakeModel, tiny_model: Path) -> None:
+    """Its streams fail within a second, new requests are refused in between, and the next engine serves."""
+    states: list[bool] = []
+    model: Model = make_model(tiny_model, lambda: states.append(model.is_serving))
+    await load(model, tiny_model)
+    stream = submit(model, ENDLESS)
+    await stream.take()
+    assert model.engine_pid is not None
+    engine = psutil.Process(model.engine_pid)
+    engine.kill()
+    began = time.monotonic()
+    with pytest.raises(Unavailable) as raised:
+        await rows(stream)
+    assert time.monotonic() - began < 1
+    assert raised.value.retry_after > 0
+    with pytest.raises(Unavailable):
+        submit(model)
+    await asyncio.wait_for(model.ready(), 60)
+    assert model.engine_pid != engine.pid
+    assert (await rows(submit(model)))[-1].finish == "length"
+    assert states == [True, False, True]
+
+
+async def test_stopping_leaves_no_process(make_model: MakeModel, tiny_model: Path) -> None:
+    """Streams that still run end, and so does the engine."""
+    model = await load(make_model(tiny_model), tiny_model)
+    stream = submit(model, ENDLESS)
+    await stream.take()
+    assert model.engine_pid is not None
+    engine = psutil.Process(model.engine_pid)
+    await model.stop()
+    assert not engine.is_running()
+    assert not model.is_serving
+    with pytest.raises(Unavailable):
+        await rows(stream)
+
+
+async def test_a_full_engine_takes_no_more(make_model: MakeModel, tiny_model: Path) -> None:
+    """Those that run and those that may wait fill it; one that is given up makes room."""
+    model = await load(make_model(tiny_model, max_running=1, max_queued=1), tiny_model)
+    streams = [submit(model, ENDLESS), submit(model, ENDLESS)]
+    with pytest.raises(QueueFull):
+        submit(model)
+    for stream in streams:
+        stream.close()
+    assert (await rows(submit(model)))[-1].finish == "length"
+
+
+async def test_only_so_many_wait_for_a_model_that_is_loading(make_model: MakeModel, tiny_model: Path) -> None:
+    """Those that do are let in once it is ready."""
+    model = make_model(tiny_model, max_queued=2)
+    loading = asyncio.create_task(load(model, tiny_model))
+    waiting = [asyncio.create_task(model.ready()) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(QueueFull):
+        await model.ready()
+    await loading
+    assert [facts.context_length for facts in await asyncio.gather(*waiting)] == [1 << 15] * 2
+
+
+async def test_one_that_gives_up_waiting_leaves_its_place(make_model: MakeModel, tiny_model: Path) -> None:
+    """Its deadline frees the place in the queue."""
+    model = make_model(tiny_model, max_queued=1)
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(model.ready(), 0.01)
+
+
+async def test_a_model_that_cannot_be_loaded_says_why(make_model: MakeModel, tmp_path: Path) -> None:
+    """Starting it fails, and whoever waited learns that too."""
+    (tmp_path / "config.json").write_text("{")
+    model = make_model(tmp_path)
+    waiting = asyncio.create_task(model.ready())
+    with pytest.raises(SetupError) as raised:
+        await load(model, tmp_path)
+    assert str(tmp_path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert (model.state, bool(model.error)) == (ModelState.FAILED, True)
+    with pytest.raises(Unavailable):
+        await waiting
+
+
+async def test_a_silent_engine_does_not_serve(make_model: MakeModel, tiny_model: Path) -> None:
+    """It is told when it falls silent and when it speaks again."""
+    changes: asyncio.Queue[bool] = asyncio.Queue()
+    model: Model = make_model(tiny_model, lambda: changes.put_nowait(model.is_serving), heartbeat_timeout_s=1.5)
+    await load(model, tiny_model)
+    assert await changes.get()
+    engine = psutil.Process(model.engine_pid)
+    engine.suspend()
+    try:
+        assert not await asyncio.wait_for(changes.get(), 10)
+    finally:
+        engine.resume()
+    assert await asyncio.wait_for(changes.get(), 10)
+    assert model.engine_pid == engine.pid

@@ -1,0 +1,236 @@
+"""Bad and unserved requests, over a real channel: refused with the field named, and the next request works."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
+from grpc import aio
+
+from mlx_grpc.v1 import generation_pb2 as pb
+from service.errors import FieldError, UnsupportedField
+from service.servicers.convert import to_ask, to_mapping, to_messages, to_tools
+from service.types import Role
+from tests.calls import Request, answer, chat_request, refused, text_request
+
+QUESTION, REPLY = "What is two and two?", "Four."
+LONG = "x" * 257
+
+
+def said(**message: Any) -> pb.ChatRequest:
+    """Make a request of one message."""
+    return chat_request(messages=[message])
+
+
+def sampled(**sampling: Any) -> pb.GenerateRequest:
+    return text_request("hello", sampling=sampling)
+
+
+def stopped(**stopping: Any) -> pb.GenerateRequest:
+    return text_request("hello", stopping=stopping)
+
+
+BAD_FIELDS: list[tuple[str, Request]] = [
+    ("messages", chat_request()),
+    ("messages[0].role", said(content=[{"text": "hi"}])),
+    ("messages[0].role", said(role=99, content=[{"text": "hi"}])),
+    ("messages[0].content", said(role="ROLE_USER")),
+    ("messages[0].content", said(role="ROLE_ASSISTANT")),
+    ("messages[0].content[1]", said(role="ROLE_USER", content=[{"text": "hi"}, {}])),
+    ("messages[0].tool_calls[0].name", said(role="ROLE_ASSISTANT", toolCalls=[{"arguments": "{}"}])),
+    (
+        "messages[0].tool_calls[0].arguments",
+        said(role="ROLE_ASSISTANT", toolCalls=[{"name": "f", "arguments": "[" * 10_000}]),
+    ),
+    ("output.echo", chat_request(QUESTION, output={"echo": True})),
+    ("chat_template_kwargs.messages", chat_request(QUESTION, chatTemplateKwargs={"messages": []})),
+    ("prompt", text_request()),
+    ("text", text_request("")),
+    ("token_ids", text_request(tokenIds={"ids": []})),
+    ("token_ids.ids[1]", text_request(tokenIds={"ids": [1, -1]})),
+    ("token_ids.ids[0]", text_request(tokenIds={"ids": [1 << 30]})),
+    ("request_id", text_request("hello", requestId="x" * 129)),
+    ("request_id", text_request("hello", requestId="a\nb")),
+    ("n", text_request("hello", n=0)),
+    ("n", text_request("hello", n=-1)),
+    ("n", text_request("hello", n=129)),
+    ("sampling.temperature", sampled(temperature=-0.1)),
+    ("sampling.temperature", sampled(temperature=2.1)),
+    ("sampling.temperature", sampled(temperature="NaN")),
+    ("sampling.temperature", sampled(temperature="Infinity")),
+    ("sampling.top_p", sampled(topP=0)),
+    ("sampling.top_p", sampled(topP=1.1)),
+    ("sampling.top_p", sampled(topP="NaN")),
+    ("sampling.top_k", sampled(topK=-1)),
+    ("sampling.min_p", sampled(minP=-0.1)),
+    ("sampling.min_p", sampled(minP=1.1)),
+    ("sampling.repetition_penalty", sampled(repetitionPenalty=0)),
+    ("sampling.repetition_penalty", sampled(repetitionPenalty="-Infinity")),
+    ("sampling.repetition_penalty", sampled(repetitionPenalty=2.1)),
+    ("sampling.frequency_penalty", sampled(frequencyPenalty=-2.1)),
+    ("sampling.frequency_penalty", sampled(frequencyPenalty="NaN")),
+    ("sampling.presence_penalty", sampled(presencePenalty=2.1)),
+    ("sampling.logit_bias[7]", sampled(logitBias={"7": 101})),
+    ("sampling.logit_bias[7]", sampled(logitBias={"7": "NaN"})),
+    ("sampling.logit_bias[-1]", sampled(logitBias={"-1": 1})),
+    ("sampling.logit_bias[100000]", sampled(logitBias={"100000": 1})),
+    ("stopping.max_tokens", stopped(maxTokens=-1)),
+    ("stopping.max_tokens", stopped(maxTokens=0)),
+    ("stopping.min_tokens", stopped(minTokens=-1)),
+    ("stopping.min_tokens", stopped(minTokens=2, maxTokens=1)),
+    ("stopping.stop", stopped(stop=list("abcdefghijklmnopq"))),
+    ("stopping.stop[1]", stopped(stop=["a", ""])),
+    ("stopping.stop[0]", stopped(stop=[LONG])),
+    ("stopping.stop_token_ids[0]", stopped(stopTokenIds=[-1])),
+    ("stopping.stop_token_ids[1]", stopped(stopTokenIds=[0, 100_000])),
+]
+
+
+@pytest.mark.parametrize(("field", "request_"), BAD_FIELDS, ids=[f"{i}-{f}" for i, (f, _) in enumerate(BAD_FIELDS)])
+async def test_a_bad_field_is_named_and_the_next_request_works(
+    channel: aio.Channel, field: str, request_: Request
+) -> None:
+    """Whatever a caller sends costs them their own call only."""
+    refusal = await refused(answer(channel, request_))
+    assert (refusal.code, refusal.fields) == (grpc.StatusCode.INVALID_ARGUMENT, [field])
+    assert refusal.message.startswith(f"{field} ")
+    assert (await answer(channel, chat_request(QUESTION))).text == REPLY
+
+
+SERVED = {
+    *("model", "request_id", "messages", "chat_template_kwargs", "text", "token_ids", "sampling", "stopping"),
+    *("output.token_ids", "output.echo"),
+}
+"""Fields that have an effect; those of sampling, stopping and messages all do."""
+
+
+def samples(descriptor: Descriptor, path: str = "") -> Iterator[tuple[str, list[FieldDescriptor]]]:
+    """Give each field of a message that is not of one of the served parts, with the way to it."""
+    for field in descriptor.fields:
+        name = f"{path}{field.name}"
+        message = field.message_type
+        if name in SERVED:
+            continue
+        if message is None or field.is_repeated or message.full_name.startswith("google."):
+            yield name, [field]
+        else:
+            yield from ((inner, [field, *way]) for inner, way in samples(message, f"{name}."))
+
+
+def with_field(request: Message, way: list[FieldDescriptor]) -> Message:
+    """Set a field to a value that is not its default."""
+    target = request
+    for step in way[:-1]:
+        target = getattr(target, step.name)
+    field = way[-1]
+    if field.is_repeated:
+        values = getattr(target, field.name)
+        values.add() if field.message_type is not None else values.append("x")
+    elif field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+        setattr(target, field.name, "x")
+    else:
+        setattr(target, field.name, 2 if field.cpp_type != FieldDescriptor.CPPTYPE_BOOL else True)
+    return request
+
+
+UNSERVED = [
+    (message, path, way)
+    for message in (pb.ChatRequest, pb.GenerateRequest)
+    for path, way in samples(message.DESCRIPTOR)
+]
+
+
+@pytest.mark.parametrize(
+    ("message", "path", "way"), UNSERVED, ids=[f"{message.DESCRIPTOR.name}.{path}" for message, path, _ in UNSERVED]
+)
+def test_a_field_that_is_not_served_is_refused(message: type[Request], path: str, way: list[FieldDescriptor]) -> None:
+    """Every field of the schema either is served or says that it is not, one that is added later too."""
+    request = with_field(message(), way)
+    with pytest.raises(UnsupportedField) as raised:
+        to_ask(request)  # type: ignore[arg-type]
+    assert path == raised.value.field or path.startswith(f"{raised.value.field}.")
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"lora": "mine"}, "lora"),
+        ({"tools": [{"name": "f"}]}, "tools"),
+        ({"toolChoice": {"mode": "TOOL_CHOICE_MODE_REQUIRED"}}, "tool_choice.mode"),
+        ({"parallelToolCalls": False}, "parallel_tool_calls"),
+        ({"reasoning": {"budget": 0}}, "reasoning.budget"),
+        ({"constraint": {"regex": "a"}}, "constraint"),
+        ({"cache": {"bypass": True}}, "cache.bypass"),
+        ({"output": {"topLogprobs": 0}}, "output.top_logprobs"),
+        ({"output": {"progress": True}}, "output.progress"),
+        ({"n": 2}, "n"),
+        ({"priority": 1}, "priority"),
+    ],
+)
+async def test_what_is_not_served_is_unimplemented_on_the_wire(
+    channel: aio.Channel, fields: dict[str, Any], path: str
+) -> None:
+    """A client learns which field it cannot use yet, one that is set to its zero too."""
+    refusal = await refused(answer(channel, chat_request(QUESTION, **fields)))
+    assert (refusal.code, refusal.fields) == (grpc.StatusCode.UNIMPLEMENTED, [path])
+    assert (await answer(channel, chat_request(QUESTION))).text == REPLY
+
+
+def test_fields_at_their_neutral_values_are_taken() -> None:
+    """A client that spells defaults out is no worse off."""
+    ask = to_ask(text_request("hello", n=1, priority=0, sampling={"topK": 1 << 30, "temperature": 2, "topP": 1}))
+    assert (ask.sampling.top_k, ask.sampling.temperature, ask.sampling.top_p) == (1 << 30, 2, 1)
+    assert (ask.stopping.max_tokens, ask.sampling.seed, ask.sampling.min_p) == (None, None, None)
+
+
+def test_zero_and_absent_differ() -> None:
+    """Temperature 0 is greedy and seed 0 a seed; absent ones are the model's business."""
+    ask = to_ask(text_request("hello", sampling={"temperature": 0, "seed": 0, "topK": 0}))
+    assert (ask.sampling.temperature, ask.sampling.seed, ask.sampling.top_k) == (0, 0, 0)
+
+
+def test_a_message_keeps_all_that_it_says() -> None:
+    """Parts are joined, and roles, names, calls and reasoning arrive."""
+    request = said(
+        role="ROLE_ASSISTANT",
+        content=[{"text": "a"}, {"text": "b"}],
+        name="me",
+        reasoning="why",
+        toolCalls=[{"id": "1", "name": "f", "arguments": '{"x": 1}'}, {"name": "g"}],
+    )
+    [message] = to_messages(request.messages)
+    assert (message.role, message.content, message.name, message.reasoning) == (Role.ASSISTANT, "ab", "me", "why")
+    assert [(call.id, call.name, call.arguments) for call in message.tool_calls] == [
+        ("1", "f", '{"x": 1}'),
+        ("", "g", "{}"),
+    ]
+
+
+def test_an_empty_text_is_content() -> None:
+    """A user may say nothing; a message without any part is a mistake."""
+    [message] = to_messages(said(role="ROLE_USER", content=[{"text": ""}]).messages)
+    assert message.content == ""
+
+
+def test_tools_need_a_name_and_an_object() -> None:
+    """Their schemas are checked before a template sees them."""
+    assert to_tools([pb.Tool(name="f")])[0].parameters == "{}"
+    for tool, field in (
+        (pb.Tool(), "tools[0].name"),
+        (pb.Tool(name="f", parameters_json="[1]"), "tools[0].parameters_json"),
+    ):
+        with pytest.raises(FieldError) as raised:
+            to_tools([tool])
+        assert raised.value.field == field
+
+
+def test_template_variables_are_plain_values() -> None:
+    """Whole numbers come out as integers, since templates print them."""
+    values = {"a": 1, "b": 0.5, "c": None, "d": [True, "x"], "e": {"f": 2}}
+    mapping = to_mapping(json_format.ParseDict(values, Struct()))
+    assert mapping == values
+    assert isinstance(mapping["a"], int)

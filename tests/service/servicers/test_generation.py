@@ -1,0 +1,390 @@
+"""Both generating calls over a real channel, on tiny models."""
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from grpc import aio
+
+from mlx_grpc.v1 import generation_pb2 as pb
+from mlx_grpc.v1 import tokenizer_pb2 as tokenizer_pb
+from mlx_grpc.v1 import tokenizer_pb2_grpc as tokenizer_grpc
+from tests.calls import (
+    ENDLESS,
+    Answer,
+    Call,
+    Refusal,
+    Request,
+    answer,
+    call,
+    chat_request,
+    first_text,
+    refused,
+    started,
+    text_request,
+)
+from tests.tiny import DIALOGUES
+
+SKY, SUM, COUNT, HELLO = DIALOGUES
+PROMPT = "The sky is"
+IDS = {"tokenIds": True}
+PROMPT_S = 5.0
+"""What an answer of a few tokens may take at most, on a busy machine; an endless one takes far longer."""
+
+
+async def tokens(channel: aio.Channel, model: str, text: str) -> list[int]:
+    """Tokenize a text."""
+    stub: Any = tokenizer_grpc.TokenizerServiceStub(channel)
+    return list((await stub.Tokenize(tokenizer_pb.TokenizeRequest(model=model, text=text))).ids)
+
+
+def seconds(duration: Duration) -> float:
+    return duration.ToNanoseconds() / 1e9
+
+
+@pytest.mark.parametrize("question", DIALOGUES)
+async def test_chat_says_what_the_model_says(channel: aio.Channel, question: str) -> None:
+    """Text and reasoning arrive whole, whatever characters they have."""
+    result = await answer(channel, chat_request(question))
+    reasoning, _, text = DIALOGUES[question].rpartition("</think>\n\n")
+    assert result.text == text
+    assert result.reasoning == reasoning.removeprefix("<think>\n").removesuffix("\n")
+    assert "\ufffd" not in "".join(event.text.text for event in result.events)
+
+
+async def test_events_come_in_order(channel: aio.Channel) -> None:
+    """First that it has started, then reasoning and text, one finish, and last that it is complete."""
+    result = await answer(channel, chat_request(SKY))
+    assert result.kinds == ["started", "reasoning", "reasoning_done", "text", "finish", "completed"]
+    kinds = [event.WhichOneof("event") for event in result.events]
+    assert [kinds.count(kind) for kind in ("started", "reasoning_done", "finish", "completed")] == [1, 1, 1, 1]
+    assert all(event.index == 0 for event in result.events)
+
+
+async def test_started_names_the_request(channel: aio.Channel) -> None:
+    """Id and model are the caller's; without an id the server makes one for each request."""
+    request = chat_request(SUM, requestId="mine")
+    said = (await answer(channel, request)).started
+    assert (said.request_id, said.model, said.prompt_tokens) == ("mine", "talker", 18)
+    made = [(await answer(channel, text_request("hi", stopping={"maxTokens": 1}))).started for _ in range(2)]
+    assert made[0].request_id
+    assert made[0].request_id != made[1].request_id
+
+
+async def test_no_model_is_the_first_one(channel: aio.Channel) -> None:
+    """An empty model means the first that is configured."""
+    result = await answer(channel, text_request("hi", model="", stopping={"maxTokens": 1}))
+    assert result.started.model == "tiny"
+
+
+async def test_usage_counts_every_token(channel: aio.Channel) -> None:
+    """The stop token and the tokens of the reasoning's markers are counted too."""
+    result = await answer(channel, chat_request(SKY, output=IDS))
+    said = await tokens(channel, "talker", DIALOGUES[SKY] + "<|im_end|>")
+    thought = await tokens(channel, "talker", DIALOGUES[SKY].partition("Because")[0])
+    assert result.ids == said
+    assert result.usage.completion_tokens == len(said)
+    assert result.usage.prompt_tokens == result.started.prompt_tokens
+    assert len(thought) - 2 <= result.usage.reasoning_tokens <= len(thought)
+    assert result.usage.cached_tokens == 0
+
+
+async def test_timings_add_up(channel: aio.Channel) -> None:
+    """The parts fit into the whole and into what the caller measured."""
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    timings = (await answer(channel, text_request(PROMPT, stopping={"maxTokens": 50, "ignoreEos": True}))).timings
+    measured = clock() - began
+    assert seconds(timings.decode) > 0
+    assert seconds(timings.prefill) > 0
+    assert seconds(timings.queue) + seconds(timings.prefill) == pytest.approx(
+        seconds(timings.time_to_first_token), abs=1e-6
+    )
+    assert seconds(timings.time_to_first_token) + seconds(timings.decode) <= seconds(timings.total) < measured
+
+
+@pytest.mark.parametrize(("include", "text"), [(False, "1, 2"), (True, "1, 2, 3")])
+async def test_a_stop_string_ends_the_answer(channel: aio.Channel, include: bool, text: str) -> None:
+    """It is found over the borders of tokens, told, and shown only if that is asked for."""
+    stopping = {"stop": ["nowhere", ", 3"], "includeStop": include}
+    result = await answer(channel, chat_request(COUNT, stopping=stopping))
+    assert (result.text, result.finish.stop_string) == (text, ", 3")
+    assert result.finish.reason == pb.FINISH_REASON_STOP
+    assert result.usage.completion_tokens == len(await tokens(channel, "talker", "1, 2, 3"))
+
+
+async def test_a_stop_string_that_never_comes_hides_nothing(channel: aio.Channel) -> None:
+    """What was held back because it may have become the stop string is sent at the end."""
+    result = await answer(channel, chat_request(COUNT, stopping={"stop": [", 5. And"]}))
+    assert result.text == DIALOGUES[COUNT]
+    assert result.finish.WhichOneof("matched") == "stop_token_id"
+
+
+async def test_stop_strings_are_not_looked_for_in_reasoning(channel: aio.Channel) -> None:
+    """A word that the model thinks of does not end its answer."""
+    result = await answer(channel, chat_request(SKY, stopping={"stop": ["waves", " light"]}))
+    assert "waves" in result.reasoning
+    assert result.text == "Because the air scatters blue"
+
+
+@pytest.mark.parametrize(("include", "text"), [(False, "1, 2, "), (True, "1, 2, 3")])
+async def test_a_stop_token_ends_the_answer(channel: aio.Channel, include: bool, text: str) -> None:
+    """The caller's stop tokens count beside the model's own."""
+    [three] = await tokens(channel, "talker", "3")
+    stopping = {"stopTokenIds": [three], "includeStop": include}
+    result = await answer(channel, chat_request(COUNT, stopping=stopping))
+    assert (result.text, result.finish.stop_token_id) == (text, three)
+    assert result.finish.reason == pb.FINISH_REASON_STOP
+
+
+@pytest.mark.parametrize(("include", "text"), [(False, "Four."), (True, "Four.<|im_end|>")])
+async def test_the_models_own_end_of_turn_ends_the_answer(channel: aio.Channel, include: bool, text: str) -> None:
+    """Its text is shown only if that is asked for."""
+    [end] = await tokens(channel, "talker", "<|im_end|>")
+    result = await answer(channel, chat_request(SUM, stopping={"includeStop": include}))
+    assert (result.text, result.finish.stop_token_id) == (text, end)
+
+
+async def test_max_tokens_ends_the_answer(channel: aio.Channel) -> None:
+    """The count is exact, and nothing is said to have matched."""
+    result = await answer(channel, chat_request(COUNT, stopping={"maxTokens": 4}))
+    assert (result.text, result.usage.completion_tokens) == ("1, 2", 4)
+    assert (result.finish.reason, result.finish.WhichOneof("matched")) == (pb.FINISH_REASON_LENGTH, None)
+
+
+async def test_max_tokens_cuts_no_character(channel: aio.Channel) -> None:
+    """Bytes of a character that was not finished are not text of their own while there may be more."""
+    whole = await answer(channel, chat_request(HELLO))
+    halves = await answer(channel, chat_request(HELLO, stopping={"maxTokens": 4}))
+    assert halves.text.rstrip("\ufffd") == whole.text[:1]
+    assert halves.usage.completion_tokens == 4
+
+
+async def test_min_tokens_holds_the_end_back(channel: aio.Channel) -> None:
+    """Neither the model's end of turn nor a stop string ends the answer before."""
+    longer = await answer(channel, chat_request(SUM, stopping={"minTokens": 12, "maxTokens": 40}))
+    assert longer.usage.completion_tokens >= 12
+    assert longer.text.startswith("Four.")
+    later = await answer(channel, chat_request(COUNT, stopping={"stop": [","], "minTokens": 4}))
+    assert later.text == "1, 2"
+
+
+async def test_ignore_eos_goes_on(channel: aio.Channel) -> None:
+    """The model's own stop tokens are tokens like any other."""
+    stopping = {"ignoreEos": True, "maxTokens": 30}
+    result = await answer(channel, chat_request(SUM, stopping=stopping, output=IDS))
+    [end] = await tokens(channel, "talker", "<|im_end|>")
+    assert (len(result.ids), result.finish.reason) == (30, pb.FINISH_REASON_LENGTH)
+    assert end in result.ids
+
+
+async def test_the_context_caps_max_tokens(channel: aio.Channel) -> None:
+    """A request for more than is left gets what is left."""
+    for stopping in ({"ignoreEos": True}, {"ignoreEos": True, "maxTokens": 1000}):
+        result = await answer(channel, text_request(PROMPT, model="bare", stopping=stopping))
+        assert result.usage.prompt_tokens + result.usage.completion_tokens == 64
+        assert result.finish.reason == pb.FINISH_REASON_LENGTH
+
+
+async def test_a_prompt_without_room_is_refused(channel: aio.Channel) -> None:
+    """The caller is told how long it may be; one token less is fine."""
+    fits = text_request(model="bare", tokenIds={"ids": [1] * 63})
+    assert (await answer(channel, fits)).usage.completion_tokens == 1
+    refusal = await refused(answer(channel, text_request(model="bare", tokenIds={"ids": [1] * 64})))
+    assert (refusal.code, refusal.info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "CONTEXT_LENGTH_EXCEEDED")
+    assert refusal.info.metadata == {"limit": "64", "got": "64"}
+
+
+async def test_echo_begins_with_the_prompt(channel: aio.Channel) -> None:
+    """With text that was not asked for as tokens, and without a single new token if none is wanted."""
+    plain = await answer(channel, text_request(PROMPT, stopping={"maxTokens": 5}))
+    echoed = await answer(channel, text_request(PROMPT, stopping={"maxTokens": 5}, output={"echo": True}))
+    assert echoed.text == PROMPT + plain.text
+    ids = await tokens(channel, "tiny", PROMPT)
+    scored = text_request(tokenIds={"ids": ids}, stopping={"maxTokens": 0}, output={"echo": True})
+    result = await answer(channel, scored)
+    assert (result.text, result.usage.completion_tokens, result.finish.reason) == (PROMPT, 0, pb.FINISH_REASON_LENGTH)
+
+
+async def test_a_prompt_of_token_ids_is_used_as_it_is(channel: aio.Channel) -> None:
+    """Text and its tokens give the same answer."""
+    stopping = {"maxTokens": 20}
+    by_text = await answer(channel, text_request(PROMPT, stopping=stopping))
+    ids = await tokens(channel, "tiny", PROMPT)
+    by_ids = await answer(channel, text_request(tokenIds={"ids": ids}, stopping=stopping))
+    assert by_ids.text == by_text.text
+    assert by_ids.usage.prompt_tokens == len(ids)
+
+
+async def test_token_ids_come_only_when_asked_for(channel: aio.Channel) -> None:
+    """They decode to the text that they come with."""
+    request = text_request(PROMPT, stopping={"maxTokens": 20}, output=IDS)
+    result = await answer(channel, request)
+    stub: Any = tokenizer_grpc.TokenizerServiceStub(channel)
+    decoded = await stub.Detokenize(tokenizer_pb.DetokenizeRequest(model="tiny", ids=result.ids))
+    assert decoded.text == result.text
+    assert len(result.ids) == result.usage.completion_tokens
+    request.output.token_ids = False
+    assert (await answer(channel, request)).ids == []
+
+
+async def test_logit_bias_reaches_the_draw(channel: aio.Channel) -> None:
+    """What is pushed up comes, and what is pushed down does not."""
+    stopping = {"maxTokens": 6, "ignoreEos": True}
+    plain = await answer(channel, text_request(PROMPT, stopping=stopping, output=IDS))
+    [wanted] = await tokens(channel, "tiny", "Q")
+    up = {"temperature": 0, "logitBias": {str(wanted): 100}}
+    down = {"temperature": 0, "logitBias": {str(plain.ids[0]): -100}}
+    pushed = await answer(channel, text_request(PROMPT, sampling=up, stopping=stopping, output=IDS))
+    assert pushed.ids == [wanted] * 6
+    pulled = await answer(channel, text_request(PROMPT, sampling=down, stopping=stopping, output=IDS))
+    assert plain.ids[0] not in pulled.ids
+
+
+@pytest.mark.parametrize("penalty", ["frequencyPenalty", "presencePenalty", "repetitionPenalty"])
+async def test_penalties_reach_the_draw(channel: aio.Channel, penalty: str) -> None:
+    """A model that repeats itself does so less."""
+    stopping = {"maxTokens": 100, "ignoreEos": True}
+    plain = await answer(channel, text_request(PROMPT, stopping=stopping, output=IDS))
+    sampling = {"temperature": 0, penalty: 2}
+    varied = await answer(channel, text_request(PROMPT, sampling=sampling, stopping=stopping, output=IDS))
+    assert len(set(varied.ids)) > len(set(plain.ids))
+
+
+async def test_a_seed_gives_the_same_text_in_any_company(channel: aio.Channel) -> None:
+    """Alone and among requests that come and go beside it; another seed gives another text."""
+
+    def request(seed: int, count: int = 60) -> pb.GenerateRequest:
+        sampling = {"temperature": 1.2, "topP": 0.95, "seed": seed}
+        return text_request(PROMPT, sampling=sampling, stopping={"maxTokens": count, "ignoreEos": True}, output=IDS)
+
+    alone = await answer(channel, request(7))
+    others = [answer(channel, request(100 + index, 10 * index + 5)) for index in range(6)]
+    among, *company = await asyncio.gather(answer(channel, request(7)), *others)
+    assert among.ids == alone.ids
+    assert len({tuple(other.ids[:5]) for other in company}) > 3
+
+
+async def test_no_seed_is_a_new_one_each_time(channel: aio.Channel) -> None:
+    """Two requests that say nothing get two texts."""
+    request = text_request(PROMPT, sampling={"temperature": 2}, stopping={"maxTokens": 40, "ignoreEos": True})
+    assert (await answer(channel, request)).text != (await answer(channel, request)).text
+
+
+async def test_requests_run_side_by_side(channel: aio.Channel) -> None:
+    """Each of many at a time gets its own answer."""
+    questions = [*DIALOGUES] * 6
+    results = await asyncio.gather(*(answer(channel, chat_request(question)) for question in questions))
+    for question, result in zip(questions, results, strict=True):
+        assert result.text == DIALOGUES[question].rpartition("</think>\n\n")[2]
+
+
+async def test_unknown_models_are_not_found(channel: aio.Channel) -> None:
+    """The caller learns which name was wrong."""
+    refusal = await refused(answer(channel, chat_request(SUM, model="nobody")))
+    assert refusal.code == grpc.StatusCode.NOT_FOUND
+    assert refusal.details["ResourceInfo"].resource_name == "nobody"  # type: ignore[attr-defined]
+
+
+async def test_a_model_without_a_template_cannot_chat(channel: aio.Channel) -> None:
+    """It says so and still generates."""
+    refusal = await refused(answer(channel, chat_request(SUM, model="bare")))
+    assert (refusal.code, refusal.info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "NO_CHAT_TEMPLATE")
+    assert (await answer(channel, text_request(PROMPT, model="bare"))).usage.completion_tokens > 0
+
+
+async def test_a_request_that_is_too_large_is_refused(channel: aio.Channel) -> None:
+    """The bound is gRPC's own, and the channel lives on."""
+    refusal = await refused(answer(channel, text_request("x" * (17 << 20))))
+    assert refusal.code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert (await answer(channel, chat_request(SUM))).text == "Four."
+
+
+@pytest.mark.parametrize("data", [b"\xff" * 100, b"\x22\x02\xc3\x28"], ids=["no message", "not UTF-8"])
+async def test_bytes_that_are_no_request_are_refused(channel: aio.Channel, data: bytes) -> None:
+    """They end their own call, and the channel lives on."""
+    raw: Any = channel.unary_stream("/mlx_grpc.v1.GenerationService/Generate")
+    with pytest.raises(aio.AioRpcError):
+        await raw(data).read()
+    assert (await answer(channel, chat_request(SUM))).text == "Four."
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [text_request(PROMPT, stopping=ENDLESS), text_request(tokenIds={"ids": [5] * 30_000}, stopping=ENDLESS)],
+    ids=["decoding", "prefilling"],
+)
+async def test_a_cancelled_call_gives_its_place_up(narrow: aio.Channel, request_: Request) -> None:
+    """The next request starts at once, though it can only run alone."""
+    running = call(narrow, request_)
+    await started(running)
+    running.cancel()
+    async with asyncio.timeout(PROMPT_S):
+        result = await answer(narrow, text_request(PROMPT, stopping={"maxTokens": 1}))
+    assert result.usage.completion_tokens == 1
+
+
+async def test_a_cancelled_call_that_was_not_read_gives_its_place_up(narrow: aio.Channel) -> None:
+    """Its handler is blocked in a write that the reader's window has no room for."""
+    text = "The sky is blue because the air scatters blue light. " * 2500
+    running = call(narrow, text_request(text, stopping={"ignoreEos": True}, output={"echo": True}))
+    await started(running)
+    running.cancel()
+    async with asyncio.timeout(PROMPT_S):
+        await answer(narrow, text_request(PROMPT, stopping={"maxTokens": 1}))
+
+
+async def test_a_call_that_is_cancelled_while_it_waits_never_runs(narrow: aio.Channel) -> None:
+    """Else it would run once the one before it ends, and the next would wait for it."""
+    running, _, waiting = await full_queue(narrow)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    running.cancel()
+    async with asyncio.timeout(PROMPT_S):
+        await answer(narrow, text_request(PROMPT, stopping={"maxTokens": 1}))
+
+
+async def test_a_deadline_ends_the_call_and_frees_its_place(narrow: aio.Channel) -> None:
+    """The caller's own clock decides."""
+    running = call(narrow, text_request(PROMPT, stopping=ENDLESS), timeout=0.5)
+    with pytest.raises(aio.AioRpcError) as raised:
+        _ = [event async for event in running]
+    assert raised.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    async with asyncio.timeout(PROMPT_S):
+        await answer(narrow, text_request(PROMPT, stopping={"maxTokens": 1}))
+
+
+async def test_a_full_queue_turns_callers_away(narrow: aio.Channel) -> None:
+    """They are told when to come back; those that wait get their turn."""
+    running, refusal, waiting = await full_queue(narrow, {"maxTokens": 1})
+    assert (refusal.code, refusal.info.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+    assert refusal.details["RetryInfo"].retry_delay.ToSeconds() >= 1  # type: ignore[attr-defined]
+    assert not waiting.done()
+    running.cancel()
+    assert (await waiting).usage.completion_tokens == 1
+
+
+async def full_queue(
+    narrow: aio.Channel, stopping: dict[str, Any] = ENDLESS
+) -> tuple[Call, Refusal, "asyncio.Task[Answer]"]:
+    """Run one request, queue one and try one more: the first's call, how the last failed, and the second."""
+    running = call(narrow, text_request(PROMPT, stopping=ENDLESS))
+    await first_text(running)
+    # Whichever comes first gets the place that is left.
+    two = {asyncio.create_task(answer(narrow, text_request(PROMPT, stopping=stopping))) for _ in range(2)}
+    [turned_away], [waiting] = await asyncio.wait(two, return_when=asyncio.FIRST_COMPLETED)
+    return running, await refused(turned_away), waiting
+
+
+async def test_a_slow_reader_misses_nothing_and_holds_nobody_up(channel: aio.Channel) -> None:
+    """What it has not read is kept for it, while others go on."""
+    request = text_request(PROMPT, stopping={"maxTokens": 800, "ignoreEos": True}, output=IDS)
+    slow = call(channel, request)
+    await started(slow)
+    quick = await answer(channel, request)
+    rest = [event async for event in slow]
+    ids = [number for event in rest for number in event.text.token_ids]
+    assert ids == quick.ids
+    assert len(ids) == 800

@@ -1,0 +1,132 @@
+"""Flags and TOML become one record, or one line that says why not."""
+
+from pathlib import Path
+
+import pytest
+
+from service.config import BUILT_IN_MODEL, DEFAULT_LISTEN, ModelConfig, default_cache_dir, parse_model, read_config
+from service.errors import SetupError
+
+
+def test_nothing_is_the_built_in_model() -> None:
+    """On the default address."""
+    config = read_config(None, {})
+    assert config.listen == (DEFAULT_LISTEN,)
+    [model] = config.models
+    assert (model.name, model.source) == (BUILT_IN_MODEL, "built-in")
+
+
+def test_a_file_says_everything(tmp_path: Path) -> None:
+    """Models in their order, and settings beside them."""
+    file = tmp_path / "service.toml"
+    file.write_text(
+        'listen = ["unix:/tmp/x"]\nmax_running = 4\nheartbeat_timeout_s = 2\n'
+        '[[models]]\nname = "b"\npath = "/b"\ncontext_length = 64\n'
+        '[[models]]\nname = "a"\nrepo = "owner/a"\nrevision = "v1"\n'
+    )
+    config = read_config(file, {})
+    assert (config.listen, config.max_running, config.heartbeat_timeout_s) == (("unix:/tmp/x",), 4, 2.0)
+    assert config.models == (
+        ModelConfig("b", path="/b", context_length=64),
+        ModelConfig("a", repo="owner/a", revision="v1"),
+    )
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    """Only where they are given."""
+    file = tmp_path / "service.toml"
+    file.write_text("max_running = 4\nmax_queued = 5\n")
+    config = read_config(file, {"max_running": 6})
+    assert (config.max_running, config.max_queued) == (6, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("listen = []", "listen"),
+        ("listen = ['here']", "here"),
+        ("listen = [':80']", ":80"),
+        ("listen = ['h:-1']", "h:-1"),
+        ("listen = ['h:65536']", "65536"),
+        ("listen = ['unix:']", "unix:"),
+        ("models = []", "models"),
+        ("max_running = 0", "max_running"),
+        ("max_queued = -1", "max_queued"),
+        ("prefill_chunk = 0", "prefill_chunk"),
+        ("engine_threads = 0", "engine_threads"),
+        ("max_request_bytes = 0", "max_request_bytes"),
+        ("heartbeat_timeout_s = 0", "heartbeat_timeout_s"),
+        ("drain_s = -1", "drain_s"),
+        ("drain_s = nan", "drain_s"),
+        ("log_level = 'loud'", "log_level"),
+        ("colour = 'red'", "colour"),
+        ("max_running = 1.5", "max_running"),
+        ("[[models]]\nname = ''\npath = '/x'", "name"),
+        ("[[models]]\nname = 'a b'\npath = '/x'", "a b"),
+        ("[[models]]\nname = 'a'\npath = '/x'\nrepo = 'o/n'", "not both"),
+        ("[[models]]\nname = 'a'", "path or a repo"),
+        ("[[models]]\nname = 'a'\npath = '/x'\nrevision = 'v1'", "revision"),
+        ("[[models]]\nname = 'a'\npath = '/x'\ncontext_length = 0", "context_length"),
+        ("[[models]]\nname = 'a'\npath = '/x'\n[[models]]\nname = 'a'\npath = '/y'", "same name"),
+        ("= 1", "TOML"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
+    """In one line."""
+    file = tmp_path / "service.toml"
+    file.write_text(text)
+    with pytest.raises(SetupError) as raised:
+        read_config(file, {})
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """A folder in its place too."""
+    for file in (tmp_path / "missing.toml", tmp_path):
+        with pytest.raises(SetupError, match="cannot read") as raised:
+            read_config(file, {})
+        assert str(file) in str(raised.value)
+
+
+@pytest.mark.parametrize("source", ["/x", "./x", "../x", "~/x", "x", "a/b/c", "../a/b"])
+def test_a_path_is_a_path(source: str) -> None:
+    """Whatever does not look like a repository is on disk."""
+    assert parse_model(f"a={source}") == ModelConfig("a", path=source)
+
+
+def test_owner_and_name_are_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless there is such a folder."""
+    monkeypatch.chdir(tmp_path)
+    assert parse_model("a=owner/name") == ModelConfig("a", repo="owner/name")
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    assert parse_model("a=owner/name") == ModelConfig("a", path="owner/name")
+
+
+def test_the_source_may_have_an_equals_sign() -> None:
+    """The first one ends the name."""
+    assert parse_model("a=/x=y") == ModelConfig("a", path="/x=y")
+
+
+@pytest.mark.parametrize("text", ["", "a", "=/x", "a b=/x", "a="])
+def test_a_flag_that_names_no_model_is_refused(text: str) -> None:
+    """With the flag in the line."""
+    with pytest.raises(SetupError, match="--model"):
+        parse_model(text)
+
+
+def test_the_built_in_model_can_be_named() -> None:
+    """To serve it beside others."""
+    assert parse_model(BUILT_IN_MODEL) == ModelConfig(BUILT_IN_MODEL)
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours first, then the desktop's, then the user's home."""
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("MLX_GRPC_CACHE", raising=False)
+    assert default_cache_dir() == Path("/home/me/.cache/mlx-grpc")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert default_cache_dir() == Path("/xdg/mlx-grpc")
+    monkeypatch.setenv("MLX_GRPC_CACHE", "/ours")
+    assert default_cache_dir() == Path("/ours")

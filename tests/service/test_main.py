@@ -1,0 +1,207 @@
+"""`python -m service`: starts that fail do so in one line."""
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import StartService
+from tests.processes import READY, START_S, run_to_end
+
+
+def one_line(errors: str) -> str:
+    """Check that a failure is told in one line for a person, after whatever the log says; the line."""
+    assert "Traceback" not in errors
+    said = [line for line in errors.splitlines() if not line.startswith("{")]
+    assert len(said) == 1, errors
+    assert said[0].startswith("service: ")
+    return said[0]
+
+
+def missing(folder: Path) -> Path:
+    return folder / "missing"
+
+
+def empty(folder: Path) -> Path:
+    (folder / "empty").mkdir()
+    return folder / "empty"
+
+
+def without_weights(folder: Path) -> Path:
+    (folder / "model.safetensors").unlink()
+    return folder
+
+
+def broken_json(folder: Path) -> Path:
+    (folder / "config.json").write_text("{")
+    return folder
+
+
+def unknown_type(folder: Path) -> Path:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "no_such_type"}))
+    return folder
+
+
+def broken_weights(folder: Path) -> Path:
+    (folder / "model.safetensors").write_bytes(b"\0" * 100)
+    return folder
+
+
+def cut_weights(folder: Path) -> Path:
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+    return folder
+
+
+def broken_tokenizer(folder: Path) -> Path:
+    (folder / "tokenizer.json").write_text("{}")
+    return folder
+
+
+def broken_template(folder: Path) -> Path:
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": "{% if %}"}))
+    return folder
+
+
+@pytest.fixture
+def copied(tiny_model: Path, tmp_path: Path) -> Path:
+    """Give a model folder to break."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for file in tiny_model.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        *(missing, empty, without_weights, broken_json, unknown_type),
+        *(broken_weights, cut_weights, broken_tokenizer, broken_template),
+    ],
+)
+async def test_a_model_that_cannot_be_loaded_is_told(
+    copied: Path, tmp_path: Path, broken: Callable[[Path], Path]
+) -> None:
+    """In one line that names the model and its folder, with exit code 1."""
+    folder = broken(copied)
+    code, errors = await run_to_end(
+        *("--listen", "127.0.0.1:0", "--model", f"mine={folder}", "--cache-dir", str(tmp_path / "cache"))
+    )
+    assert code == 1
+    line = one_line(errors)
+    assert "'mine'" in line
+    assert str(folder) in line
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--listen", "nowhere"], "nowhere"),
+        (["--listen", "127.0.0.1:99999"], "99999"),
+        (["--listen", "unix:"], "unix:"),
+        (["--model", "a b=/x"], "a b"),
+        (["--model", "mine"], "mine"),
+        (["--model", "a=/x", "--model", "a=/y"], "same name"),
+        (["--max-running", "0"], "max_running"),
+        (["--max-queued", "0"], "max_queued"),
+        (["--drain-s", "0"], "drain_s"),
+        (["--drain-s", "nan"], "drain_s"),
+        (["--log-level", "loud"], "log_level"),
+        (["--config", "/nowhere/service.toml"], "/nowhere/service.toml"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+async def test_bad_flags_are_told(flags: list[str], named: str) -> None:
+    """In one line that names what is wrong, with exit code 2."""
+    code, errors = await run_to_end(*flags)
+    assert code == 2
+    assert named in one_line(errors)
+
+
+@pytest.mark.parametrize("flags", [["--nonsense"], ["--max-running", "many"], ["stray"]])
+async def test_flags_that_do_not_exist_are_told(flags: list[str]) -> None:
+    """By the usage and one line, with exit code 2."""
+    code, errors = await run_to_end(*flags)
+    assert code == 2
+    assert errors.startswith("usage: python -m service")
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("listen = [", "TOML"),
+        ("nonsense = 1", "nonsense"),
+        ("max_running = 'many'", "max_running"),
+        ("max_running = 0", "max_running"),
+        ("[[models]]\nname = 'a'", "'a'"),
+        ("[[models]]\nname = 'a'\npath = '/x'\nsize = 1", "size"),
+        ("\udcff", "TOML"),
+    ],
+)
+async def test_a_bad_file_is_told(tmp_path: Path, text: str, named: str) -> None:
+    """In one line that names what is wrong, with exit code 2."""
+    file = tmp_path / "service.toml"
+    file.write_bytes(text.encode("utf-8", "surrogateescape"))
+    code, errors = await run_to_end("--config", str(file))
+    assert code == 2
+    assert named in one_line(errors)
+
+
+async def test_a_port_that_is_taken_is_told(tiny_model: Path, tmp_path: Path) -> None:
+    """In one line that names the address, with exit code 1, before any model is loaded."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        flags = ("--listen", address, "--model", f"mine={tiny_model}", "--cache-dir", str(tmp_path))
+        code, errors = await run_to_end(*flags)
+    assert code == 1
+    assert address in one_line(errors)
+
+
+async def test_two_services_do_not_share_a_port(start_service: StartService, tiny_model: Path, tmp_path: Path) -> None:
+    """The second one fails instead of taking every other call."""
+    first = await start_service({"tiny": tiny_model})
+    flags = ("--listen", first.address, "--model", f"mine={tiny_model}", "--cache-dir", str(tmp_path))
+    code, errors = await run_to_end(*flags)
+    assert code == 1
+    assert first.address in one_line(errors)
+
+
+async def test_the_ready_line_is_all_that_is_printed(start_service: StartService, tiny_model: Path) -> None:
+    """Standard output says when and where, once; the rest goes to standard error."""
+    process = await start_service({"one": tiny_model, "two": tiny_model})
+    assert process.line == f"{READY}{process.address} (one, two)"
+    process.signal(signal.SIGTERM)
+    assert await process.exit_code() == 0
+    assert process.process.stdout is not None
+    assert process.process.stdout.read() == b""
+    assert "Traceback" not in process.errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_while_it_starts_ends_it(tiny_model: Path, tmp_path: Path, number: int) -> None:
+    """It does not wait for its models, and leaves no engine behind."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "service", "--listen", "127.0.0.1:0", "--log-level", "debug"),
+        *("--model", f"mine={tiny_model}", "--cache-dir", str(tmp_path)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    while not psutil.Process(process.pid).children():  # noqa: ASYNC110 - nothing tells that the engine was started
+        await asyncio.sleep(0.01)
+    process.send_signal(number)
+    output, errors = await asyncio.wait_for(process.communicate(), START_S)
+    assert (process.returncode, output) == (0, b"")
+    assert b"Traceback" not in errors
