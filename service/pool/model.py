@@ -160,6 +160,7 @@ class Model:
         pauses = iter(_BACKOFF_S)
         while True:
             self._set_state(ModelState.LOADING)
+            log.info("loading model", model=self.name, folder=str(folder))
             started = time.monotonic()
             await self._run_engine(folder)
             if self._facts is None:
