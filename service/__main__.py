@@ -41,11 +41,13 @@ async def _run(config: ServiceConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     server = Server(config)
+    drain_s = config.drain_s
     starting = asyncio.create_task(server.start())
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
+            drain_s = 0 if starting.exception() else drain_s
             await starting
             names = ", ".join(model.name for model in config.models)
             print(f"service ready on {', '.join(server.addresses)} ({names})", flush=True)  # noqa: T201 - the contract
@@ -57,7 +59,7 @@ async def _run(config: ServiceConfig) -> None:
             await starting
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, os._exit, _START_ERROR)  # the engines end with their sockets
-        await server.stop()
+        await server.stop(drain_s)
 
 
 def _config(options: argparse.Namespace) -> ServiceConfig:

@@ -3,6 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+MAX_QUOTED = 200
+"""Characters of a caller's own value in an error: what is in a status has to fit into HTTP/2 trailers."""
+
+
+def quoted(value: str) -> str:
+    """A caller's value for the text of an error, cut where it is long."""
+    return repr(value if len(value) <= MAX_QUOTED else value[:MAX_QUOTED] + "…")
+
 
 class ServiceError(Exception):
     """Any failure that has a meaning for the caller. Its text may be shown to them."""
@@ -50,8 +58,8 @@ class UnknownModel(ServiceError):
     """No model has this alias."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"there is no model {name!r}")
-        self.name = name
+        super().__init__(f"there is no model {quoted(name)}")
+        self.name = name[:MAX_QUOTED]
 
 
 class NoChatTemplate(ServiceError):

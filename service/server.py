@@ -1,5 +1,6 @@
 """The composition root: a pool of models behind a gRPC server, with health, reflection and drain."""
 
+import socket
 from collections.abc import Sequence
 
 import structlog
@@ -37,6 +38,10 @@ _SERVICES = [
 ]
 
 
+_CUT_S = 1.0
+"""How long calls that are cut may take to tell their clients."""
+
+
 class Server:
     """The service. `start` returns once every model is loaded; `stop` lets what runs finish first."""
 
@@ -64,17 +69,22 @@ class Server:
         await self._server.start()
         await self._pool.start()
 
-    async def stop(self) -> None:
-        """Turn new calls away, wait for those that run, end the engines."""
+    async def stop(self, drain_s: float) -> None:
+        """Turn new calls away, wait up to `drain_s` for those that run, cut the rest, end the engines."""
         self._drain.begun = True
         self._update_health()
-        if not await self._drain.finish(self._config.drain_s):
-            log.warning("calls were cut at the end of the drain time", drain_s=self._config.drain_s)
-        await self._server.stop(grace=1)
+        self._pool.turn_away()
+        if not await self._drain.finish(drain_s):
+            log.warning("calls are cut at the end of the drain time", drain_s=drain_s)
+            self._pool.cut()
+            await self._drain.finish(_CUT_S)
+        await self._server.stop(grace=_CUT_S)
         await self._pool.stop()
 
     def _bind(self, address: str) -> str:
         """Listen on an address; the address with its real port."""
+        if address.startswith("unix:") and _is_served(address.removeprefix("unix:")):
+            raise SetupError(f"cannot listen on {address}: another process does")
         try:
             port = self._server.add_insecure_port(address)
         except RuntimeError as error:
@@ -97,6 +107,12 @@ class Server:
         names |= {f"model/{model.name}": [model] for model in self._pool.models}
         is_open = not self._drain.begun
         self._health.update({name: is_open and all(m.is_serving for m in models) for name, models in names.items()})
+
+
+def _is_served(path: str) -> bool:
+    """Whether somebody listens on a Unix socket. gRPC would take it over, and leave them without clients."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
 
 
 def _options(config: ServiceConfig) -> Sequence[tuple[str, int]]:

@@ -10,6 +10,20 @@ from service.errors import InvalidField
 MAX_REQUEST_ID = 128
 """In characters."""
 MAX_CHOICES = 128
+# The bounds below are far above what anyone needs. They keep what a request costs before it is admitted small, since
+# that time is taken from all others.
+MAX_MESSAGES = 4096
+MAX_PARTS = 16_384
+"""Parts and tool calls of all messages together."""
+MAX_TOOLS = 1024
+MAX_JSON = 256 << 10
+"""Characters of one schema or of one call's arguments."""
+MAX_KWARGS = 64 << 10
+"""Bytes of all variables for the template."""
+MAX_STOP_TOKENS = 1024
+MAX_BIASED_TOKENS = 16_384
+MAX_DETOKENIZED = 1 << 20
+"""Token ids in one call."""
 MAX_STOP_STRINGS = 16
 MAX_STOP_LENGTH = 256
 """In characters."""
@@ -84,13 +98,15 @@ class Sampling:
         _within("repetition_penalty", self.repetition_penalty, 0, 2, above=True)
         _within("frequency_penalty", self.frequency_penalty, -2, 2)
         _within("presence_penalty", self.presence_penalty, -2, 2)
+        check_count("logit_bias", len(self.logit_bias), MAX_BIASED_TOKENS, "tokens")
         for token, bias in self.logit_bias.items():
             _within(f"logit_bias[{token}]", bias, -100, 100)
 
     def check_tokens(self, vocab_size: int) -> None:
         """Raise InvalidField for a token id outside the vocabulary."""
         for token in self.logit_bias:
-            check_token(f"logit_bias[{token}]", token, vocab_size)
+            if not 0 <= token < vocab_size:
+                raise InvalidField(f"logit_bias[{token}]", _outside(vocab_size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +125,15 @@ class Stopping:
         _at_least("min_tokens", self.min_tokens, 0)
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise InvalidField("min_tokens", f"must be at most max_tokens, {self.max_tokens}")
-        if len(self.stop) > MAX_STOP_STRINGS:
-            raise InvalidField("stop", f"must have at most {MAX_STOP_STRINGS} strings")
+        check_count("stop", len(self.stop), MAX_STOP_STRINGS, "strings")
+        check_count("stop_token_ids", len(self.stop_token_ids), MAX_STOP_TOKENS, "ids")
         for index, text in enumerate(self.stop):
             if not 1 <= len(text) <= MAX_STOP_LENGTH:
                 raise InvalidField(f"stop[{index}]", f"must have 1 to {MAX_STOP_LENGTH} characters")
 
     def check_tokens(self, vocab_size: int) -> None:
         """Raise InvalidField for a token id outside the vocabulary."""
-        for index, token in enumerate(self.stop_token_ids):
-            check_token(f"stop_token_ids[{index}]", token, vocab_size)
+        check_tokens("stop_token_ids", self.stop_token_ids, vocab_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +151,25 @@ class Ask:
         if len(self.request_id) > MAX_REQUEST_ID or not self.request_id.isprintable():
             raise InvalidField("request_id", f"must be at most {MAX_REQUEST_ID} printable characters")
         if self.stopping.max_tokens == 0 and not self.echo:
-            raise InvalidField("stopping.max_tokens", "must be at least 1, or 0 with output.echo")
+            raise InvalidField("stopping.max_tokens", "must be at least 1, unless the prompt is echoed")
 
 
-def check_token(name: str, token: int, vocab_size: int) -> None:
-    """Raise InvalidField unless `token` is an id of the vocabulary."""
-    if not 0 <= token < vocab_size:
-        raise InvalidField(name, f"must be a token id from 0 to {vocab_size - 1}")
+def check_count(name: str, count: int, most: int, of_what: str = "entries") -> None:
+    """Raise InvalidField for more than `most`."""
+    if count > most:
+        raise InvalidField(name, f"must have at most {most} {of_what}")
+
+
+def check_tokens(name: str, tokens: Sequence[int], vocab_size: int) -> None:
+    """Raise InvalidField, naming the first of them, unless all `tokens` are ids of the vocabulary."""
+    if not tokens or (min(tokens) >= 0 and max(tokens) < vocab_size):
+        return
+    index = next(index for index, token in enumerate(tokens) if not 0 <= token < vocab_size)
+    raise InvalidField(f"{name}[{index}]", _outside(vocab_size))
+
+
+def _outside(vocab_size: int) -> str:
+    return f"must be a token id from 0 to {vocab_size - 1}"
 
 
 def _within(name: str, value: float | None, low: float, high: float, *, above: bool = False) -> None:

@@ -75,6 +75,8 @@ class Supervisor:
 
     async def _start(self, slot: int) -> bool:
         """Start a worker; whether it takes calls."""
+        if self._draining.is_set():  # the socket is closed
+            return False
         descriptor = self._bound.fileno()
         worker = await asyncio.create_subprocess_exec(
             sys.executable,

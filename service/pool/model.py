@@ -25,10 +25,10 @@ log = structlog.get_logger()
 
 _CHECK_S = 0.5
 """How often an engine's heartbeat is looked at."""
-_BACKOFF_S = (0.1, 0.5, 1, 2, 5, 10, 30)
+_BACKOFF_S = (0.1, 0.5, 1, 2, 5, 10)
 """Pauses before an engine is started again, while it keeps dying."""
-_STABLE_S = 60.0
-"""An engine that has been up for this long starts the pauses from the beginning."""
+_STABLE_S = 30.0
+"""An engine that has been ready for this long starts the pauses from the beginning."""
 
 
 class ModelState(enum.Enum):
@@ -74,6 +74,7 @@ class Model:
         self._numbers = itertools.count(1)
         self._ready = asyncio.Event()
         self._waiting = 0
+        self._turns_away = False
         self._last_heard = 0.0
         self._was_serving = False
         self._supervisor: asyncio.Task[None] | None = None
@@ -111,11 +112,23 @@ class Model:
         """
         self._set_state(ModelState.DOWNLOADING)
         self._supervisor = asyncio.create_task(self._supervise(await fetch()))
+        self._supervisor.add_done_callback(self._unsupervised)
         ready = asyncio.create_task(self._ready.wait())
         await asyncio.wait([ready, self._supervisor], return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
         if self._facts is None:
             await self._supervisor  # it raises once the failed engine has ended
+
+    def turn_away(self) -> None:
+        """Let nobody wait for it any more, unless it is ready."""
+        self._turns_away = True
+        self._ready.set()
+
+    def cut(self) -> None:
+        """End its streams as unavailable."""
+        for stream in list(self._streams.values()):
+            stream.fail(Unavailable("the server is shutting down"))
+            self._abort(stream)
 
     async def stop(self) -> None:
         """End its engine; streams that still run end as unavailable."""
@@ -125,7 +138,7 @@ class Model:
             await asyncio.wait([self._supervisor])
 
     async def ready(self) -> ModelFacts:
-        """Wait until it takes requests. Raises QueueFull or, for a model that cannot be loaded, Unavailable."""
+        """Wait until it takes requests. Raises QueueFull, or Unavailable for a model that does not come."""
         if not self._ready.is_set():
             if self._waiting >= self._settings.max_queued:
                 raise QueueFull(self.name)
@@ -134,8 +147,8 @@ class Model:
                 await self._ready.wait()
             finally:
                 self._waiting -= 1
-        if self._facts is None or self.state is ModelState.FAILED:
-            raise Unavailable(f"model {self.name!r} has failed", retry_after=_BACKOFF_S[-1])
+        if self._facts is None or self.state is not ModelState.READY:
+            raise Unavailable(f"model {self.name!r} is not available", retry_after=_BACKOFF_S[-1])
         return self._facts
 
     def submit(
@@ -161,25 +174,39 @@ class Model:
         while True:
             self._set_state(ModelState.LOADING)
             log.info("loading model", model=self.name, folder=str(folder))
-            started = time.monotonic()
-            await self._run_engine(folder)
+            up_for = await self._run_engine(folder)
             if self._facts is None:
                 reason = self.error or "its engine ended while it was loading"
                 raise SetupError(f"model {self.name!r} cannot be loaded from {folder}: {reason}")
-            if time.monotonic() - started > _STABLE_S:
+            if up_for > _STABLE_S:
                 pauses = iter(_BACKOFF_S)
             await asyncio.sleep(next(pauses, _BACKOFF_S[-1]))
 
-    async def _run_engine(self, folder: Path) -> None:
-        """The life of one engine, from its start to its end, however that comes."""
+    def _unsupervised(self, supervisor: asyncio.Task[None]) -> None:
+        """Nothing keeps an engine running any more: let nobody wait for one."""
+        if not supervisor.cancelled() and (error := supervisor.exception()) is not None:
+            if not isinstance(error, SetupError):
+                log.error("bug", model=self.name, exc_info=error)
+            self.error = self.error or str(error)
+            self._set_state(ModelState.FAILED)
+
+    async def _run_engine(self, folder: Path) -> float:
+        """The life of one engine, from its start to its end, however that comes; how long it was ready, in seconds."""
         self._loaded: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
-        engine = await EngineProcess.start(self._arguments(folder), self._environment, self._receive)
+        try:
+            engine = await EngineProcess.start(self._arguments(folder), self._environment, self._receive)
+        except OSError as error:  # no process or descriptor to be had, which may pass
+            self.error = f"its engine cannot be started: {error.strerror or error}"
+            self._lose_engine()
+            return 0
         self._engine = engine
+        since = None
         try:
             outcomes: list[asyncio.Future[Any]] = [engine.lost, self._loaded]
             await asyncio.wait(outcomes, return_when=asyncio.FIRST_COMPLETED)
             if self._loaded.done():
                 self._facts = await asyncio.to_thread(self._learn, self._loaded.result())
+                since = time.monotonic()
                 self._set_state(ModelState.READY)
                 log.info("model ready", model=self.name, adapter=self._facts.format.adapter.name, pid=engine.pid)
             while not engine.lost.done():
@@ -191,6 +218,7 @@ class Model:
             self._lose_engine()
             code = await engine.stop()
             log.log(logging.INFO if code == 0 else logging.ERROR, "engine ended", model=self.name, exit_code=code)
+        return 0 if since is None else time.monotonic() - since
 
     def _lose_engine(self) -> None:
         """The engine is gone: end its streams, and let new requests wait for the next one."""
@@ -255,7 +283,7 @@ class Model:
     def _set_state(self, state: ModelState) -> None:
         self.state = state
         # A failed model lets its waiters go too: they learn that it failed.
-        if state in {ModelState.READY, ModelState.FAILED}:
+        if self._turns_away or state in {ModelState.READY, ModelState.FAILED}:
             self._ready.set()
         else:
             self._ready.clear()

@@ -37,6 +37,16 @@ class ModelPool:
         for model in self._models.values():
             await model.start(lambda config=model.config: model_folder(config, self._cache_dir))  # type: ignore[misc]
 
+    def turn_away(self) -> None:
+        """Let nobody wait for a model that is not ready."""
+        for model in self.models:
+            model.turn_away()
+
+    def cut(self) -> None:
+        """End all streams as unavailable."""
+        for model in self.models:
+            model.cut()
+
     async def stop(self) -> None:
         """End all engines."""
         await asyncio.gather(*(model.stop() for model in self._models.values()))

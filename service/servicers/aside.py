@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 
 Result = TypeVar("Result")
 
-_SMALL = 16 << 10
+_SMALL = 4 << 10
 """Bytes of a request that is tokenized faster than a thread is woken."""
 
 

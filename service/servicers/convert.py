@@ -8,7 +8,24 @@ from google.protobuf.struct_pb2 import Struct, Value
 
 from mlx_grpc.v1 import generation_pb2 as pb
 from service.errors import InvalidField, UnsupportedField, under
-from service.types import MAX_CHOICES, Ask, Message, Role, Sampling, Stopping, Tool, ToolCall
+from service.types import (
+    MAX_CHOICES,
+    MAX_JSON,
+    MAX_KWARGS,
+    MAX_MESSAGES,
+    MAX_PARTS,
+    MAX_STOP_STRINGS,
+    MAX_STOP_TOKENS,
+    MAX_TOOLS,
+    Ask,
+    Message,
+    Role,
+    Sampling,
+    Stopping,
+    Tool,
+    ToolCall,
+    check_count,
+)
 
 _ROLES = {
     pb.ROLE_SYSTEM: Role.SYSTEM,
@@ -45,6 +62,8 @@ def to_messages(messages: Sequence[pb.ChatMessage]) -> list[Message]:
     """A conversation. Raises InvalidField."""
     if not messages:
         raise InvalidField("messages", "must not be empty")
+    check_count("messages", len(messages), MAX_MESSAGES)
+    check_count("messages", sum(len(m.content) + len(m.tool_calls) for m in messages), MAX_PARTS, "parts and calls")
     converted = []
     for index, message in enumerate(messages):
         with under(f"messages[{index}]"):
@@ -54,16 +73,27 @@ def to_messages(messages: Sequence[pb.ChatMessage]) -> list[Message]:
 
 def to_tools(tools: Sequence[pb.Tool]) -> list[Tool]:
     """The functions that a template may show. Raises InvalidField."""
+    check_count("tools", len(tools), MAX_TOOLS)
     for index, tool in enumerate(tools):
         if not tool.name:
             raise InvalidField(f"tools[{index}].name", "must not be empty")
         if tool.parameters_json and not isinstance(_json(tool.parameters_json), dict):
-            raise InvalidField(f"tools[{index}].parameters_json", "must be a JSON object")
+            raise InvalidField(
+                f"tools[{index}].parameters_json", f"must be a JSON object of at most {MAX_JSON} characters"
+            )
     return [Tool(tool.name, tool.description, tool.parameters_json or "{}") for tool in tools]
 
 
 def to_mapping(struct: Struct) -> dict[str, object]:
-    """A Struct as Python values, with whole numbers as integers, which is what templates print."""
+    """The template's variables as Python values, with whole numbers as integers, which is what templates print.
+
+    Raises InvalidField for more of them than anyone needs.
+    """
+    check_count("chat_template_kwargs", struct.ByteSize(), MAX_KWARGS, "bytes")
+    return _mapping(struct)
+
+
+def _mapping(struct: Struct) -> dict[str, object]:
     return {name: _value(value) for name, value in struct.fields.items()}
 
 
@@ -85,15 +115,16 @@ def _refuse_later(request: pb.ChatRequest | pb.GenerateRequest) -> None:
 
 def _sampling(message: pb.SamplingParams) -> Sampling:
     present = {field.name: value for field, value in message.ListFields() if field.name != "logit_bias"}
-    return Sampling(**present, logit_bias=dict(message.logit_bias))
+    return Sampling(**present, logit_bias=message.logit_bias)
 
 
 def _stopping(message: pb.Stopping) -> Stopping:
     return Stopping(
         max_tokens=message.max_tokens if message.HasField("max_tokens") else None,
         min_tokens=message.min_tokens,
-        stop=tuple(message.stop),
-        stop_token_ids=tuple(message.stop_token_ids),
+        # One more than is allowed is enough to be refused for.
+        stop=tuple(message.stop[: MAX_STOP_STRINGS + 1]),
+        stop_token_ids=tuple(message.stop_token_ids[: MAX_STOP_TOKENS + 1]),
         ignore_eos=message.ignore_eos,
         include_stop=message.include_stop,
     )
@@ -121,12 +152,14 @@ def _tool_call(index: int, call: pb.ToolCall) -> ToolCall:
     if not call.name:
         raise InvalidField(f"tool_calls[{index}].name", "must not be empty")
     if not isinstance(_json(call.arguments or "{}"), dict):
-        raise InvalidField(f"tool_calls[{index}].arguments", "must be a JSON object")
+        raise InvalidField(f"tool_calls[{index}].arguments", f"must be a JSON object of at most {MAX_JSON} characters")
     return ToolCall(call.id, call.name, call.arguments or "{}")
 
 
 def _json(text: str) -> object:
-    """The value that a JSON text holds, None where it holds none."""
+    """The value that a JSON text holds, None where it holds none or is longer than anyone needs."""
+    if len(text) > MAX_JSON:
+        return None
     try:
         value: object = json.loads(text)
     except (ValueError, RecursionError):
@@ -144,7 +177,7 @@ def _value(value: Value) -> object:
         case "bool_value":
             return value.bool_value
         case "struct_value":
-            return to_mapping(value.struct_value)
+            return _mapping(value.struct_value)
         case "list_value":
             return [_value(item) for item in value.list_value.values]
         case _:

@@ -9,7 +9,7 @@ from grpc import aio
 
 from mlx_grpc.v1 import generation_pb2 as pb
 from mlx_grpc.v1 import generation_pb2_grpc as pb_grpc
-from service.errors import InvalidField, under
+from service.errors import ContextTooLong, InvalidField, under
 from service.pool.generation import Generation
 from service.pool.model import ModelFacts
 from service.pool.pool import ModelPool
@@ -19,7 +19,7 @@ from service.servicers.drain import Drain
 from service.servicers.events import Response, to_response
 from service.servicers.request_log import logged
 from service.text.parser import Parser
-from service.types import Ask, check_token
+from service.types import Ask, check_tokens
 
 Context = aio.ServicerContext[Any, Any]
 
@@ -69,7 +69,7 @@ class GenerationServicer(pb_grpc.GenerationServiceServicer):
         facts = await model.ready()
         _check_tokens(ask, facts)
         kwargs = convert.to_mapping(request.chat_template_kwargs)
-        chat = await aside(request, lambda: facts.format.render(messages, kwargs=kwargs))
+        chat = await aside(request, lambda: facts.format.render(messages, kwargs=kwargs, limit=facts.context_length))
         parser = Parser(facts.tokenizer, ask.stopping, facts.format.markup, reasoning_open=chat.reasoning_open)
         return Generation(model, facts, chat.ids, parser, ask.sampling, ask.stopping, arrived=arrived)
 
@@ -108,8 +108,9 @@ def _check_prompt(request: pb.GenerateRequest) -> None:
 def _prompt(request: pb.GenerateRequest, facts: ModelFacts) -> tuple[list[int], str]:
     """The prompt as token ids and as text."""
     if request.WhichOneof("prompt") == "text":
-        return facts.tokenizer.encode(request.text, add_special=True), request.text
+        return facts.tokenizer.encode(request.text, add_special=True, limit=facts.context_length), request.text
+    if (count := len(request.token_ids.ids)) > facts.context_length:
+        raise ContextTooLong(facts.context_length, count)
     ids = list(request.token_ids.ids)
-    for index, token in enumerate(ids):
-        check_token(f"token_ids.ids[{index}]", token, facts.loaded.vocab_size)
+    check_tokens("token_ids.ids", ids, facts.loaded.vocab_size)
     return ids, facts.tokenizer.decode(ids, skip_special=True)

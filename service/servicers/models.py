@@ -8,7 +8,7 @@ from grpc import aio
 
 from mlx_grpc.v1 import models_pb2 as pb
 from mlx_grpc.v1 import models_pb2_grpc as pb_grpc
-from service.pool.model import Model
+from service.pool.model import Model, ModelState
 from service.pool.pool import ModelPool
 
 Context = aio.ServicerContext[Any, Any]
@@ -30,11 +30,13 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
 
 
 def _describe(model: Model) -> pb.Model:
+    silent = model.state is ModelState.READY and not model.is_serving
+    state = ModelState.LOADING if silent else model.state
     message = pb.Model(
         name=model.name,
         source=model.config.source,
-        state=pb.ModelState.Value(f"MODEL_STATE_{model.state.value}"),
-        error=model.error,
+        state=pb.ModelState.Value(f"MODEL_STATE_{state.value}"),
+        error="its engine does not answer" if silent else model.error,
     )
     if (facts := model.facts) is not None:
         loaded = facts.loaded

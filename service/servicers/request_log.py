@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from mlx_grpc.v1 import generation_pb2 as pb
-from service.errors import ServiceError
+from service.errors import MAX_QUOTED, ServiceError
 from service.pool.generation import Generation
 
 log = structlog.get_logger()
@@ -39,8 +39,8 @@ class RequestLog:
                 "total_ms": round(timings.total * 1000, 1),
             }
         rpc = self.request.DESCRIPTOR.name.removesuffix("Request")
-        fields = {"model": self.request.model} | fields
-        log.info("request", rpc=rpc, id=self.request.request_id, outcome=self.outcome, **fields)
+        fields = {"model": self.request.model[:MAX_QUOTED]} | fields
+        log.info("request", rpc=rpc, id=self.request.request_id[:MAX_QUOTED], outcome=self.outcome, **fields)
 
 
 @contextmanager

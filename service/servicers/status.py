@@ -21,13 +21,16 @@ DOMAIN = "mlx-grpc"
 """The domain of ErrorInfo reasons."""
 _DETAILS_KEY = "grpc-status-details-bin"
 
+_MAX_TEXT = 300
+"""Characters of an error's text: a trailer of more than 8 KiB may be dropped, and a character may take 4 bytes."""
+
 Code = grpc.StatusCode
 
 
 def to_status(error: ServiceError) -> tuple[grpc.StatusCode, Status]:
     """The code and the rich status of a failure."""
     code, details = _describe(error)
-    status = Status(code=code.value[0], message=str(error))
+    status = Status(code=code.value[0], message=_clipped(str(error)))
     for detail in details:
         status.details.add().Pack(detail)
     return code, status
@@ -57,9 +60,7 @@ def _describe(error: ServiceError) -> tuple[grpc.StatusCode, list[Message]]:  # 
             figures = {"limit": str(error.limit), "got": str(error.got)}
             return Code.INVALID_ARGUMENT, [_info("CONTEXT_LENGTH_EXCEEDED", **figures)]
         case UnknownModel():
-            return Code.NOT_FOUND, [
-                ResourceInfo(resource_type="model", resource_name=error.name, description=str(error))
-            ]
+            return Code.NOT_FOUND, [ResourceInfo(resource_type="model", resource_name=error.name)]
         case NoChatTemplate():
             return Code.FAILED_PRECONDITION, [_info("NO_CHAT_TEMPLATE", model=error.model)]
         case QueueFull():
@@ -70,8 +71,13 @@ def _describe(error: ServiceError) -> tuple[grpc.StatusCode, list[Message]]:  # 
             raise TypeError(f"{type(error).__name__} has no status") from error
 
 
+def _clipped(text: str) -> str:
+    """What fits into the trailers, where it stands three times."""
+    return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"
+
+
 def _violation(error: FieldError) -> BadRequest:
-    return BadRequest(field_violations=[BadRequest.FieldViolation(field=error.field, description=str(error))])
+    return BadRequest(field_violations=[BadRequest.FieldViolation(field=error.field, description=_clipped(str(error)))])
 
 
 def _info(reason: str, **metadata: str) -> ErrorInfo:

@@ -9,7 +9,7 @@ from mlx_grpc.v1 import tokenizer_pb2_grpc as pb_grpc
 from service.pool.pool import ModelPool
 from service.servicers import convert
 from service.servicers.aside import aside
-from service.types import check_token
+from service.types import MAX_DETOKENIZED, check_count, check_tokens
 
 Context = aio.ServicerContext[Any, Any]
 
@@ -30,8 +30,8 @@ class TokenizerServicer(pb_grpc.TokenizerServiceServicer):
     async def Detokenize(self, request: pb.DetokenizeRequest, context: Context) -> pb.DetokenizeResponse:  # noqa: ARG002, N802
         """See tokenizer.proto."""
         facts = await self._pool.get(request.model).ready()
-        for index, token in enumerate(request.ids):
-            check_token(f"ids[{index}]", token, facts.loaded.vocab_size)
+        check_count("ids", len(request.ids), MAX_DETOKENIZED)
+        check_tokens("ids", request.ids, facts.loaded.vocab_size)
         text = await aside(request, lambda: facts.tokenizer.decode(request.ids, skip_special=False))
         return pb.DetokenizeResponse(text=text)
 

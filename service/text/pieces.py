@@ -1,6 +1,9 @@
 """What a choice's tokens turn into."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain, groupby
+from typing import Any, TypeVar
 
 from service.types import FinishReason
 
@@ -37,18 +40,19 @@ class Ended:
     stop_token: int | None = None
 
 
+P = TypeVar("P")
 Piece = Text | ReasoningText | ReasoningEnded | Ended
 
 
-def merged(pieces: list[Piece]) -> list[Piece]:
-    """`pieces` with neighbours of one kind joined."""
-    result: list[Piece] = []
-    for piece in pieces:
-        match (result[-1] if result else None), piece:
-            case Text() as last, Text():
-                result[-1] = Text(last.text + piece.text, last.token_ids + piece.token_ids)
-            case ReasoningText() as last, ReasoningText():
-                result[-1] = ReasoningText(last.text + piece.text, last.token_ids + piece.token_ids)
-            case _:
-                result.append(piece)
+def merged(pieces: Iterable[P]) -> list[P]:
+    """`pieces` with neighbouring texts of one kind joined; what else is among them stays as it is."""
+    result: list[P] = []
+    for kind, run in groupby(pieces, key=type):
+        parts = list(run)
+        result += [_joined(kind, parts)] if kind in {Text, ReasoningText} else parts
     return result
+
+
+def _joined(kind: type[Any], parts: list[Any]) -> Any:
+    text = "".join(part.text for part in parts)
+    return kind(text, tuple(chain.from_iterable(part.token_ids for part in parts)))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tokenizers
 
-from service.errors import SetupError
+from service.errors import ContextTooLong, SetupError
 
 _MAX_ID = 2**32 - 1
 
@@ -23,7 +23,10 @@ class Tokenizer:
         self._added = {token.content: number for number, token in added.items()}
         self._specials = {token.content: number for number, token in added.items() if token.special}
         self.special_ids = frozenset(self._specials.values())
-        self.vocab_size = max(inner.get_vocab().values(), default=-1) + 1
+        vocabulary = inner.get_vocab()
+        self._longest = max(map(len, vocabulary), default=1)
+        """Most characters that one token stands for."""
+        self.vocab_size = max(vocabulary.values(), default=-1) + 1
         """One more than the highest id."""
         self.decoders = _decoders(inner)
         """The decoder's stages by type, in order."""
@@ -40,9 +43,16 @@ class Tokenizer:
         except Exception as error:
             raise SetupError(f"cannot read the tokenizer {path}: {error}") from error
 
-    def encode(self, text: str, *, add_special: bool) -> list[int]:
-        """Token ids of `text`. Special tokens written in it are parsed; `add_special` adds the tokenizer's own."""
-        return self._inner.encode(_without_surrogates(text), add_special_tokens=add_special).ids
+    def encode(self, text: str, *, add_special: bool, limit: int | None = None) -> list[int]:
+        """Token ids of `text`. Special tokens written in it are parsed; `add_special` adds the tokenizer's own.
+
+        Raises ContextTooLong for a text that is so long that it cannot have `limit` tokens or fewer.
+        """
+        if limit is not None and (fewest := len(text) // self._longest) > limit:
+            raise ContextTooLong(limit, fewest)
+        # A batch of one, since the library holds the interpreter's lock while it encodes a single text.
+        (encoding,) = self._inner.encode_batch_fast([_without_surrogates(text)], add_special_tokens=add_special)
+        return encoding.ids
 
     def decode(self, ids: Sequence[int], *, skip_special: bool) -> str:
         """Text of `ids`, without the special tokens if `skip_special`."""

@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from mlx_grpc.v1 import models_pb2 as wire
 from shim.context import Context
-from shim.errors import from_grpc
+from shim.errors import ApiError, from_grpc
 from shim.params import Params
 
 _DEADLINE_S = 10.0
@@ -48,6 +48,8 @@ def router(context: Context) -> APIRouter:
     @routes.get("/v1/models/{model:path}")
     async def get_model(model: str) -> Model:
         """Tell one model."""
+        if not model:  # the service would take that for the default one
+            raise ApiError(404, "a model's id is needed", param="model", code="model_not_found")
         try:
             answer = await context.replicas.ask(
                 lambda replica: replica.models.GetModel(wire.GetModelRequest(name=model), timeout=_DEADLINE_S)

@@ -33,7 +33,7 @@ class _ModelStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelState
     MODEL_STATE_DOWNLOADING: _ModelState.ValueType  # 2
     """Its files are being fetched."""
     MODEL_STATE_LOADING: _ModelState.ValueType  # 3
-    """Its weights are being read; also while it is started again after its engine died."""
+    """Its weights are being read; also while it is started again after its engine died, or the engine does not answer."""
     MODEL_STATE_WARMING: _ModelState.ValueType  # 4
     """It is running its first steps."""
     MODEL_STATE_READY: _ModelState.ValueType  # 5
@@ -53,7 +53,7 @@ MODEL_STATE_UNLOADED: ModelState.ValueType  # 1
 MODEL_STATE_DOWNLOADING: ModelState.ValueType  # 2
 """Its files are being fetched."""
 MODEL_STATE_LOADING: ModelState.ValueType  # 3
-"""Its weights are being read; also while it is started again after its engine died."""
+"""Its weights are being read; also while it is started again after its engine died, or the engine does not answer."""
 MODEL_STATE_WARMING: ModelState.ValueType  # 4
 """It is running its first steps."""
 MODEL_STATE_READY: ModelState.ValueType  # 5
@@ -90,7 +90,7 @@ class Model(_message.Message):
     state: Global___ModelState.ValueType
     """What it is doing."""
     error: _builtins.str
-    """Why it failed, for MODEL_STATE_FAILED."""
+    """Why it failed, for MODEL_STATE_FAILED, or why it does not take requests now."""
     model_type: _builtins.str
     """Architecture, as the model's configuration names it, such as llama."""
     adapter: _builtins.str

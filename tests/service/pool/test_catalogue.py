@@ -1,12 +1,12 @@
 """From a model's configuration to its folder."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from service.config import ModelConfig
 from service.errors import SetupError
-from service.pool import catalogue
 from service.pool.catalogue import model_folder
 
 
@@ -39,26 +39,29 @@ async def test_what_is_missing_is_told(tmp_path: Path, files: list[str] | None, 
     assert str(folder) in str(raised.value)
 
 
-async def test_a_repository_is_fetched(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its revision, and only the files that serving needs."""
-    asked: list[tuple[str, str | None, list[str]]] = []
-
-    def download(repo: str, *, revision: str | None, allow_patterns: list[str]) -> str:
-        asked.append((repo, revision, allow_patterns))
-        return str(tiny_model)
-
-    monkeypatch.setattr(catalogue, "snapshot_download", download)
-    config = ModelConfig("a", repo="owner/name", revision="v1")
-    assert await model_folder(config, tmp_path) == tiny_model
-    [(repo, revision, patterns)] = asked
-    assert (repo, revision) == ("owner/name", "v1")
-    assert {"*.json", "*.safetensors", "*.jinja"} <= set(patterns)
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the hub's library a cache of its own and switch its network off."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
 
 
-async def test_a_repository_that_cannot_be_fetched_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("revision", [None, "v1"])
+async def test_a_repository_is_found_in_the_hubs_cache(
+    tiny_model: Path, tmp_path: Path, hub_cache: Path, revision: str | None
+) -> None:
+    """The real library finds a snapshot that is there, by its revision."""
+    repository = hub_cache / "models--owner--name"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / (revision or "main")).write_text("c0ffee")
+    shutil.copytree(tiny_model, repository / "snapshots" / "c0ffee")
+    folder = await model_folder(ModelConfig("a", repo="owner/name", revision=revision), tmp_path)
+    assert folder == repository / "snapshots" / "c0ffee"
+
+
+async def test_a_repository_that_cannot_be_fetched_is_told(tmp_path: Path, hub_cache: Path) -> None:
     """In one line; the hub is switched off here."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(SetupError, match=r"model 'a': .*owner/name") as raised:
+    with pytest.raises(SetupError, match=r"model 'a': cannot fetch owner/name: .") as raised:
         await model_folder(ModelConfig("a", repo="owner/name"), tmp_path)
     assert "\n" not in str(raised.value)
