@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from service.engine import frames
 from service.errors import ContextTooLong, EngineFault
-from service.pool.model import Model, ModelFacts
+from service.pool.facts import ModelFacts
+from service.pool.model import Model
 from service.pool.stream import Stream
 from service.text.parser import Ended, Parser, Piece, Text
 from service.text.pieces import merged

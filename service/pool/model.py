@@ -2,24 +2,20 @@
 
 import asyncio
 import enum
-import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from service.adapters.chat_format import ChatFormat
-from service.adapters.registry import get_adapter
 from service.config import ModelConfig, ServiceConfig
-from service.engine.frames import Abort, Event, Heartbeat, Loaded, Refused, Sampling, Step, Submit
+from service.engine.frames import Sampling
 from service.errors import QueueFull, SetupError, Unavailable
-from service.pool.engine_process import EngineProcess
-from service.pool.stream import Item, Stream
-from service.text.tokenizer import Tokenizer
+from service.pool.engine import Engine
+from service.pool.facts import ModelFacts
+from service.pool.stream import Stream
 
 log = structlog.get_logger()
 
@@ -41,16 +37,6 @@ class ModelState(enum.Enum):
     FAILED = "FAILED"
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """What is known of a model once it was loaded."""
-
-    loaded: Loaded
-    tokenizer: Tokenizer
-    format: ChatFormat
-    context_length: int
-
-
 class Model:
     """One configured model. `changed` is called whenever `state` or `is_serving` may have changed."""
 
@@ -69,13 +55,10 @@ class Model:
         self._environment = environment
         self._changed = changed
         self._facts: ModelFacts | None = None
-        self._engine: EngineProcess | None = None
-        self._streams: dict[int, Stream] = {}
-        self._numbers = itertools.count(1)
+        self._engine: Engine | None = None
         self._ready = asyncio.Event()
         self._waiting = 0
         self._turns_away = False
-        self._last_heard = 0.0
         self._was_serving = False
         self._supervisor: asyncio.Task[None] | None = None
 
@@ -97,13 +80,14 @@ class Model:
     @property
     def running(self) -> int:
         """Sequences that run or wait in its engine."""
-        return len(self._streams)
+        return self._engine.running if self._engine else 0
 
     @property
     def is_serving(self) -> bool:
         """Whether its engine is ready and has been heard of lately."""
-        silent = time.monotonic() - self._last_heard
-        return self.state is ModelState.READY and silent < self._settings.heartbeat_timeout_s
+        if self._engine is None or self.state is not ModelState.READY:
+            return False
+        return self._engine.silent_s < self._settings.heartbeat_timeout_s
 
     async def start(self, fetch: Callable[[], Awaitable[Path]]) -> None:
         """Load it from the folder that `fetch` gives, and keep it loaded.
@@ -126,9 +110,8 @@ class Model:
 
     def cut(self) -> None:
         """End its streams as unavailable."""
-        for stream in list(self._streams.values()):
-            stream.fail(Unavailable("the server is shutting down"))
-            self._abort(stream)
+        if self._engine is not None:
+            self._engine.cut(Unavailable("the server is shutting down"))
 
     async def stop(self) -> None:
         """End its engine; streams that still run end as unavailable."""
@@ -157,16 +140,9 @@ class Model:
         """Start a sequence on the engine. Raises QueueFull, or Unavailable between two engines."""
         if self._engine is None or self.state is not ModelState.READY:
             raise Unavailable(f"model {self.name!r} is being started again")
-        if len(self._streams) >= self._settings.max_running + self._settings.max_queued:
+        if self.running >= self._settings.max_running + self._settings.max_queued:
             raise QueueFull(self.name)
-        stream = Stream(next(self._numbers), self._abort)
-        self._streams[stream.seq] = stream
-        self._engine.send(Submit(stream.seq, prompt, sampling, max_tokens, min_tokens, stop_ids))
-        return stream
-
-    def _abort(self, stream: Stream) -> None:
-        if self._streams.pop(stream.seq, None) is not None and self._engine is not None:
-            self._engine.send(Abort(stream.seq))
+        return self._engine.submit(prompt, sampling, max_tokens=max_tokens, min_tokens=min_tokens, stop_ids=stop_ids)
 
     async def _supervise(self, folder: Path) -> None:
         """Keep an engine running. Raises SetupError where the first one does not come up."""
@@ -192,84 +168,38 @@ class Model:
 
     async def _run_engine(self, folder: Path) -> float:
         """The life of one engine, from its start to its end, however that comes; how long it was ready, in seconds."""
-        self._loaded: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
         try:
-            engine = await EngineProcess.start(self._arguments(folder), self._environment, self._receive)
+            self._engine = engine = await Engine.start(self._arguments(folder), self._environment)
         except OSError as error:  # no process or descriptor to be had, which may pass
-            self.error = f"its engine cannot be started: {error.strerror or error}"
-            self._lose_engine()
+            self._lose_engine(f"its engine cannot be started: {error.strerror or error}")
             return 0
-        self._engine = engine
-        since = None
+        since, failure = None, ""
         try:
-            outcomes: list[asyncio.Future[Any]] = [engine.lost, self._loaded]
+            outcomes: list[asyncio.Future[Any]] = [engine.lost, engine.loaded]
             await asyncio.wait(outcomes, return_when=asyncio.FIRST_COMPLETED)
-            if self._loaded.done():
-                self._facts = await asyncio.to_thread(self._learn, self._loaded.result())
-                since = time.monotonic()
+            if engine.loaded.done():
+                self._facts = await asyncio.to_thread(ModelFacts.of, self.config, engine.loaded.result())
+                since, self.error = time.monotonic(), ""
                 self._set_state(ModelState.READY)
                 log.info("model ready", model=self.name, adapter=self._facts.format.adapter.name, pid=engine.pid)
             while not engine.lost.done():
                 await asyncio.wait([engine.lost], timeout=_CHECK_S)
                 self._note_serving()
         except SetupError as error:
-            self.error = str(error)
+            failure = str(error)
         finally:
-            self._lose_engine()
+            self._lose_engine(failure or engine.refusal)
+            engine.cut(Unavailable(f"the engine of model {self.name!r} ended; the request may be sent again"))
             code = await engine.stop()
             log.log(logging.INFO if code == 0 else logging.ERROR, "engine ended", model=self.name, exit_code=code)
         return 0 if since is None else time.monotonic() - since
 
-    def _lose_engine(self) -> None:
-        """The engine is gone: end its streams, and let new requests wait for the next one."""
+    def _lose_engine(self, failure: str) -> None:
+        """The engine is gone: new requests wait for the next one, unless there was a `failure` to load the model."""
         self._engine = None
+        self.error = failure
         if self.state is not ModelState.DRAINING:
-            self._set_state(ModelState.FAILED if self.error else ModelState.LOADING)
-        streams, self._streams = self._streams, {}
-        for stream in streams.values():
-            stream.fail(Unavailable(f"the engine of model {self.name!r} ended; the request may be sent again"))
-
-    def _receive(self, event: Event) -> None:
-        """Take an event of the engine; a step's rows go to their streams in this one call."""
-        self._last_heard = time.monotonic()
-        match event:
-            case Step(rows, progress):
-                self._deliver([*progress, *rows])
-            case Loaded():
-                self.error = ""
-                self._loaded.set_result(event)
-            case Refused(reason):
-                self.error = reason
-            case Heartbeat():
-                pass
-
-    def _deliver(self, items: Sequence[Item]) -> None:
-        for item in items:
-            if (stream := self._streams.get(item.seq)) is not None:
-                stream.put(item)
-                if stream.ended:
-                    del self._streams[item.seq]
-
-    def _learn(self, loaded: Loaded) -> ModelFacts:
-        """Make what requests need of what the engine said; reads the tokenizer from disk."""
-        tokenizer = Tokenizer.from_file(loaded.tokenizer_file)
-        adapter = get_adapter(
-            loaded.model_type,
-            loaded.architectures,
-            f"{self.name} {Path(self.config.source).name}",
-            vocabulary=tokenizer,
-            template=loaded.chat_template,
-        )
-        chat_format = ChatFormat.of(
-            adapter,
-            tokenizer,
-            model=self.name,
-            chat_template=loaded.chat_template,
-            special_tokens=loaded.special_tokens,
-            stop_ids=loaded.stop_ids,
-        )
-        context = min(loaded.context_length, self.config.context_length or loaded.context_length)
-        return ModelFacts(loaded, tokenizer, chat_format, context)
+            self._set_state(ModelState.FAILED if failure else ModelState.LOADING)
 
     def _arguments(self, folder: Path) -> list[str]:
         settings = self._settings

@@ -10,8 +10,8 @@ from grpc import aio
 from mlx_grpc.v1 import generation_pb2 as pb
 from mlx_grpc.v1 import generation_pb2_grpc as pb_grpc
 from service.errors import ContextTooLong, InvalidField, under
+from service.pool.facts import ModelFacts
 from service.pool.generation import Generation
-from service.pool.model import ModelFacts
 from service.pool.pool import ModelPool
 from service.servicers import convert
 from service.servicers.aside import aside

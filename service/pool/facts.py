@@ -1,0 +1,45 @@
+"""What is known of a model once an engine has loaded it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.adapters.chat_format import ChatFormat
+from service.adapters.registry import get_adapter
+from service.config import ModelConfig
+from service.engine.frames import Loaded
+from service.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """All that a request needs of its model. `context_length` is in tokens, prompt and output together."""
+
+    loaded: Loaded
+    tokenizer: Tokenizer
+    format: ChatFormat
+    context_length: int
+
+    @classmethod
+    def of(cls, config: ModelConfig, loaded: Loaded) -> "ModelFacts":
+        """Put together what the engine said and what is configured; reads the tokenizer from disk.
+
+        Raises SetupError for a broken tokenizer or chat template.
+        """
+        tokenizer = Tokenizer.from_file(loaded.tokenizer_file)
+        adapter = get_adapter(
+            loaded.model_type,
+            loaded.architectures,
+            f"{config.name} {Path(config.source).name}",
+            vocabulary=tokenizer,
+            template=loaded.chat_template,
+        )
+        chat_format = ChatFormat.of(
+            adapter,
+            tokenizer,
+            model=config.name,
+            chat_template=loaded.chat_template,
+            special_tokens=loaded.special_tokens,
+            stop_ids=loaded.stop_ids,
+        )
+        context = min(loaded.context_length, config.context_length or loaded.context_length)
+        return cls(loaded, tokenizer, chat_format, context)
