@@ -46,10 +46,10 @@ class UnsupportedField(FieldError):
 class ContextTooLong(ServiceError):
     """A prompt leaves no room in the model's context. Both figures are in tokens."""
 
-    def __init__(self, limit: int, got: int) -> None:
-        super().__init__(
-            f"the prompt has {got} tokens, and the model's context of {limit} leaves no room for an answer"
-        )
+    def __init__(self, limit: int, got: int, *, counted: bool = True) -> None:
+        """`got` is the least that the prompt can have where it was not `counted`."""
+        tokens = f"{got} tokens" if counted else f"at least {got} tokens"
+        super().__init__(f"the prompt has {tokens}, and the model's context of {limit} leaves no room for an answer")
         self.limit = limit
         self.got = got
 

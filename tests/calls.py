@@ -1,8 +1,9 @@
 """Requests from plain values, and answers folded from their events."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import pytest
@@ -12,12 +13,14 @@ from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 from grpc import aio
 
+from mlx_grpc.v1 import admin_pb2, admin_pb2_grpc
 from mlx_grpc.v1 import generation_pb2 as pb
 from mlx_grpc.v1 import generation_pb2_grpc as pb_grpc
 
 Request = pb.ChatRequest | pb.GenerateRequest
 Event = pb.ChatResponse | pb.GenerateResponse
 Call = aio.UnaryStreamCall[Any, Any]
+Result = TypeVar("Result")
 
 ENDLESS = {"maxTokens": 30_000, "ignoreEos": True}
 """Stopping of a request that runs for longer than a test does."""
@@ -109,6 +112,35 @@ async def first_text(running: Call) -> str:
             text: str = event.text.text
             return text
     raise AssertionError("the call ended without text")
+
+
+async def server_info(channel: aio.Channel) -> admin_pb2.GetServerInfoResponse:
+    """Ask for what costs a server next to nothing."""
+    stub: Any = admin_pb2_grpc.AdminServiceStub(channel)
+    info: admin_pb2.GetServerInfoResponse = await stub.GetServerInfo(admin_pb2.GetServerInfoRequest())
+    return info
+
+
+@dataclass(frozen=True)
+class Beside:
+    """How long a call took, and the longest that another caller waited for an answer meanwhile, in seconds."""
+
+    took: float
+    longest_wait: float
+
+
+async def beside(channel: aio.Channel, awaitable: Awaitable[Result]) -> tuple[Result, Beside]:
+    """Await a call, and let another caller ask for something small all the while."""
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    task = asyncio.ensure_future(awaitable)
+    longest = 0.0
+    while not task.done():
+        asked = clock()
+        await server_info(channel)
+        longest = max(longest, clock() - asked)
+        await asyncio.wait([task], timeout=0.02)
+    return await task, Beside(clock() - began, longest)
 
 
 @dataclass(frozen=True)

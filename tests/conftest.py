@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -83,6 +84,13 @@ async def start_service(tmp_path: Path) -> AsyncIterator[StartService]:
     yield start
     for process in started:
         process.stop()
+
+
+@pytest.fixture
+def socket_path() -> Iterator[Path]:
+    """Give a path for a Unix socket, which may have some hundred characters only."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder) / "service.sock"
 
 
 @pytest.fixture(scope="session")

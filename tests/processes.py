@@ -1,6 +1,7 @@
 """The service as its users start it: a process of its own, on a free port."""
 
 import asyncio
+import contextlib
 import os
 import select
 import signal
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -126,20 +127,40 @@ def model_flags(models: Mapping[str, Path]) -> list[str]:
     return [part for name, folder in models.items() for part in ("--model", f"{name}={folder}")]
 
 
-async def run_to_end(*flags: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """Run a service that is expected to fail; its exit code and standard error."""
+@contextlib.asynccontextmanager
+async def starting(*flags: str, env: Mapping[str, str] | None = None) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Start a service without waiting until it is ready. Leaving the block ends it, and what it has started."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "service", *flags),
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, **(env or {})},
     )
     try:
-        _, errors = await asyncio.wait_for(process.communicate(), START_S)
+        yield process
     finally:
         if process.returncode is None:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
             process.kill()
-            await process.wait()
+            await process.communicate()
+
+
+async def child_of(process: asyncio.subprocess.Process, module: str) -> psutil.Process:
+    """Wait until a service has started `python -m module`."""
+    async with asyncio.timeout(START_S):
+        while True:
+            for child in psutil.Process(process.pid).children():
+                with contextlib.suppress(psutil.Error):
+                    if module in child.cmdline():
+                        return child
+            await asyncio.sleep(0.01)
+
+
+async def run_to_end(*flags: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """Run a service that is expected to fail; its exit code and standard error."""
+    async with starting(*flags, env=env) as process:
+        _, errors = await asyncio.wait_for(process.communicate(), START_S)
     assert process.returncode is not None
     return process.returncode, errors.decode()

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import math
 import os
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +27,7 @@ _SMALLEST = 1e-9
 _BOUNDS = {
     "temperature": (0, 2),
     "top_p": (_SMALLEST, 1),
-    "top_k": (0, math.inf),
+    "top_k": (0, (1 << 31) - 1),
     "min_p": (0, 1),
     "repetition_penalty": (_SMALLEST, 2),
 }

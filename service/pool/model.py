@@ -171,7 +171,9 @@ class Model:
         try:
             self._engine = engine = await Engine.start(self._arguments(folder), self._environment)
         except OSError as error:  # no process or descriptor to be had, which may pass
-            self._lose_engine(f"its engine cannot be started: {error.strerror or error}")
+            reason = f"its engine cannot be started: {error.strerror or error}"
+            log.warning(reason, model=self.name)
+            self._lose_engine("" if self._facts else reason)
             return 0
         since, failure = None, ""
         try:

@@ -24,12 +24,13 @@ class Tokenizer:
         self._specials = {token.content: number for number, token in added.items() if token.special}
         self.special_ids = frozenset(self._specials.values())
         vocabulary = inner.get_vocab()
-        self._longest = max(map(len, vocabulary), default=1)
-        """Most characters that one token stands for."""
         self.vocab_size = max(vocabulary.values(), default=-1) + 1
         """One more than the highest id."""
         self.decoders = _decoders(inner)
         """The decoder's stages by type, in order."""
+        knows_all_bytes = {"ByteLevel", "ByteFallback"} & set(self.decoders)
+        self._longest = max(map(len, vocabulary), default=0) if knows_all_bytes else 0
+        """Most characters that one token stands for; 0 where a token for the unknown may stand for any number."""
         self._inside: dict[frozenset[str], frozenset[int]] = {}
         self.bytes_of = _TokenBytes(inner)
 
@@ -48,8 +49,8 @@ class Tokenizer:
 
         Raises ContextTooLong for a text that is so long that it cannot have `limit` tokens or fewer.
         """
-        if limit is not None and (fewest := len(text) // self._longest) > limit:
-            raise ContextTooLong(limit, fewest)
+        if limit is not None and self._longest and (fewest := len(text) // self._longest) > limit:
+            raise ContextTooLong(limit, fewest, counted=False)
         # A batch of one, since the library holds the interpreter's lock while it encodes a single text.
         (encoding,) = self._inner.encode_batch_fast([_without_surrogates(text)], add_special_tokens=add_special)
         return encoding.ids

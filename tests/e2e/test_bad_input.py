@@ -130,6 +130,15 @@ async def test_an_unknown_model_is_not_found(http: httpx.AsyncClient) -> None:
     await check_still_well(http)
 
 
+@pytest.mark.parametrize("name", ["m" * 3000, "m" * 100_000, "\N{WAVING HAND SIGN}" * 3000], ids=len)
+async def test_an_unknown_model_may_have_a_long_name(http: httpx.AsyncClient, name: str) -> None:
+    """It is not found like any other."""
+    answer = await http.post("/v1/completions", json=TEXT | {"model": name})
+    await check_error(answer, 404, "model")
+    assert answer.json()["error"]["code"] == "model_not_found"
+    assert len(answer.content) < 4000
+
+
 @pytest.mark.parametrize(
     ("path", "body", "param"),
     [

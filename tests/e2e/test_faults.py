@@ -56,6 +56,13 @@ async def first_refusal(client: httpx.AsyncClient, url: str) -> httpx.Response:
             return answer
 
 
+async def becomes(client: httpx.AsyncClient, status: int) -> None:
+    """Ask for the health until it is this one."""
+    async with asyncio.timeout(60):
+        while (await client.get("/health")).status_code != status:  # noqa: ASYNC110 - health tells nobody by itself
+            await asyncio.sleep(0.05)
+
+
 async def test_a_killed_engine_ends_the_stream_with_an_error(
     client: httpx.AsyncClient, own_service: ServiceProcess
 ) -> None:
@@ -68,6 +75,25 @@ async def test_a_killed_engine_ends_the_stream_with_an_error(
     assert "error" in json.loads(rest[-1])
     answer = await client.post("/v1/completions", json=SHORT)
     assert answer.json()["usage"]["completion_tokens"] == 4
+
+
+async def test_a_silent_engine_is_not_healthy(start_service: StartService, tiny_model: Path, tmp_path: Path) -> None:
+    """Whoever balances the load learns it, and when the engine goes on."""
+    config = tmp_path / "service.toml"
+    config.write_text("heartbeat_timeout_s = 1.5\n")
+    service = await start_service({"tiny": tiny_model}, "--config", str(config))
+    async with (
+        started_shim("--service", service.address) as shim,
+        httpx.AsyncClient(base_url=shim.url, timeout=30) as client,
+    ):
+        await becomes(client, 200)
+        [engine] = service.engines
+        engine.suspend()
+        try:
+            await becomes(client, 503)
+        finally:
+            engine.resume()
+        await becomes(client, 200)
 
 
 async def test_sigterm_to_the_service_lets_the_stream_finish(

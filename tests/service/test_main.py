@@ -1,19 +1,36 @@
 """`python -m service`: starts that fail do so in one line."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
+import grpc
 import psutil
 import pytest
+from grpc import aio
 
+from tests.calls import Refusal, answer, refused, server_info, text_request
 from tests.conftest import StartService
-from tests.processes import READY, START_S, run_to_end
+from tests.processes import READY, START_S, STOP_S, child_of, model_flags, run_to_end, starting
+
+Loading = tuple[asyncio.subprocess.Process, psutil.Process, aio.Channel]
+
+QUICK_S = 10.0
+"""What may take a moment on a busy machine, and must not take longer."""
+TURNED_AWAY = (grpc.StatusCode.UNAVAILABLE, ["RetryInfo"])
+NO_NETWORK = {
+    "PIP_CONFIG_FILE": "/dev/null",
+    "PIP_FIND_LINKS": "",
+    "PIP_NO_CACHE_DIR": "1",
+    "HF_HUB_OFFLINE": "0",
+    "NO_PROXY": "127.0.0.1",
+    "no_proxy": "127.0.0.1",
+}
+"""Environment in which a fetch asks the one server that is added."""
 
 
 def one_line(errors: str) -> str:
@@ -193,15 +210,90 @@ async def test_the_ready_line_is_all_that_is_printed(start_service: StartService
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_while_it_starts_ends_it(tiny_model: Path, tmp_path: Path, number: int) -> None:
     """It does not wait for its models, and leaves no engine behind."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "service", "--listen", "127.0.0.1:0", "--log-level", "debug"),
-        *("--model", f"mine={tiny_model}", "--cache-dir", str(tmp_path)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    while not psutil.Process(process.pid).children():  # noqa: ASYNC110 - nothing tells that the engine was started
-        await asyncio.sleep(0.01)
-    process.send_signal(number)
-    output, errors = await asyncio.wait_for(process.communicate(), START_S)
+    flags = ("--listen", "127.0.0.1:0", "--model", f"mine={tiny_model}", "--cache-dir", str(tmp_path))
+    async with starting(*flags, "--log-level", "debug") as process:
+        engine = await child_of(process, "service.engine")
+        process.send_signal(number)
+        output, errors = await asyncio.wait_for(process.communicate(), START_S)
     assert (process.returncode, output) == (0, b"")
     assert b"Traceback" not in errors
+    assert not engine.is_running()
+
+
+@contextlib.asynccontextmanager
+async def held_up(models: Mapping[str, Path], cache: Path, path: Path) -> AsyncIterator[Loading]:
+    """Start a service whose first model does not come up before its engine goes on."""
+    flags = ("--listen", f"unix:{path}", *model_flags(models), "--cache-dir", str(cache))
+    async with starting(*flags) as process, aio.insecure_channel(f"unix:{path}") as channel:
+        engine = await child_of(process, "service.engine")
+        engine.suspend()
+        yield process, engine, channel
+
+
+async def waiting(channel: aio.Channel, model: str) -> "asyncio.Task[Refusal]":
+    """Ask for a model that is not ready."""
+    task = asyncio.create_task(refused(answer(channel, text_request("The sky is", model=model))))
+    await server_info(channel)  # which is answered after that call has come in
+    assert not task.done()
+    return task
+
+
+async def test_a_signal_while_it_loads_turns_callers_away(tiny_model: Path, tmp_path: Path, socket_path: Path) -> None:
+    """They may try elsewhere at once, whichever model they wait for, and the exit is a clean one."""
+    models = {"first": tiny_model, "second": tiny_model}
+    async with held_up(models, tmp_path, socket_path) as (process, engine, channel):
+        callers = [await waiting(channel, name) for name in models]
+        process.send_signal(signal.SIGTERM)
+        refusals = await asyncio.wait_for(asyncio.gather(*callers), QUICK_S)
+        engine.resume()
+        output, errors = await asyncio.wait_for(process.communicate(), STOP_S)
+    assert [(refusal.code, list(refusal.details)) for refusal in refusals] == [TURNED_AWAY] * 2
+    assert (process.returncode, output) == (0, b"")
+    assert b"Traceback" not in errors
+    assert not engine.is_running()
+
+
+async def test_a_model_that_fails_does_not_keep_callers_of_the_next(
+    tiny_model: Path, tmp_path: Path, socket_path: Path
+) -> None:
+    """The start is over at once, and told in one line, though somebody waits for a model that does not come."""
+    models = {"first": tiny_model, "second": tmp_path / "missing", "third": tiny_model}
+    async with held_up(models, tmp_path, socket_path) as (process, engine, channel):
+        caller = await waiting(channel, "third")
+        engine.resume()
+        _, errors = await asyncio.wait_for(process.communicate(), STOP_S)
+        refusal = await asyncio.wait_for(caller, QUICK_S)
+    assert (refusal.code, list(refusal.details)) == TURNED_AWAY
+    assert process.returncode == 1
+    assert "'second'" in one_line(errors.decode())
+    assert not engine.is_running()
+
+
+@pytest.mark.parametrize(
+    ("flags", "variable"),
+    [(("--model", "mine=owner/name"), "HF_ENDPOINT"), ((), "PIP_INDEX_URL")],
+    ids=["hub", "built-in"],
+)
+async def test_a_signal_while_it_fetches_ends_it(tmp_path: Path, flags: tuple[str, ...], variable: str) -> None:
+    """It does not wait for a server that never answers, and leaves nothing behind that does."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        mute.setblocking(False)
+        env = NO_NETWORK | {variable: f"http://127.0.0.1:{mute.getsockname()[1]}", "HF_HOME": str(tmp_path / "hub")}
+        async with starting("--listen", "127.0.0.1:0", "--cache-dir", str(tmp_path), *flags, env=env) as process:
+            connected, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(mute), START_S)
+            with connected:
+                children = psutil.Process(process.pid).children(recursive=True)
+                process.send_signal(signal.SIGTERM)
+                output, errors = await asyncio.wait_for(process.communicate(), QUICK_S)
+    assert (process.returncode, output) == (0, b"")
+    assert b"Traceback" not in errors
+    assert children
+    assert not any(child.is_running() for child in children)
+
+
+async def test_a_cache_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    """In one line that names it, with exit code 1."""
+    (tmp_path / "file").touch()
+    code, errors = await run_to_end("--listen", "127.0.0.1:0", "--cache-dir", str(tmp_path / "file" / "cache"))
+    assert code == 1
+    assert str(tmp_path / "file" / "cache") in one_line(errors)

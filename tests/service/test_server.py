@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,12 +15,11 @@ import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from mlx_grpc.v1 import admin_pb2, admin_pb2_grpc
 from mlx_grpc.v1 import models_pb2 as models_pb
 from mlx_grpc.v1 import models_pb2_grpc as models_grpc
-from tests.calls import ENDLESS, answer, call, chat_request, first_text, refusal, refused, text_request
+from tests.calls import ENDLESS, answer, call, chat_request, first_text, refusal, refused, server_info, text_request
 from tests.conftest import StartService
-from tests.processes import ServiceProcess
+from tests.processes import ServiceProcess, run_to_end
 
 PROMPT = "The sky is"
 ONE = {"maxTokens": 1}
@@ -145,11 +145,16 @@ async def test_a_silent_engine_is_not_serving(start_service: StartService, tiny_
         await watch.until(SERVING)
         [engine] = process.engines
         engine.suspend()
+        stub: Any = models_grpc.ModelServiceStub(channel)
         try:
             await watch.until(NOT_SERVING)
+            [silent] = (await stub.ListModels(models_pb.ListModelsRequest())).models
         finally:
             engine.resume()
         await watch.until(SERVING)
+        [well] = (await stub.ListModels(models_pb.ListModelsRequest())).models
+        assert (silent.state, bool(silent.error)) == (models_pb.MODEL_STATE_LOADING, True)
+        assert (well.state, well.error) == (models_pb.MODEL_STATE_READY, "")
         assert [child.pid for child in process.engines] == [engine.pid]
         assert (await answer(channel, text_request(PROMPT, stopping=ONE))).usage.completion_tokens == 1
 
@@ -168,8 +173,7 @@ async def test_sigterm_lets_what_runs_finish(start_service: StartService, tiny_m
         process.signal(signal.SIGTERM)
         await watch.until(NOT_SERVING)
         late = await refused(answer(channel, text_request(PROMPT)))
-        admin: Any = admin_pb2_grpc.AdminServiceStub(channel)
-        assert (await admin.GetServerInfo(admin_pb2.GetServerInfoRequest())).draining
+        assert (await server_info(channel)).draining
         events = [event async for event in running]
 
         assert (late.code, list(late.details)) == (grpc.StatusCode.UNAVAILABLE, ["RetryInfo"])
@@ -181,7 +185,7 @@ async def test_sigterm_lets_what_runs_finish(start_service: StartService, tiny_m
 
 
 async def test_a_stream_that_does_not_finish_is_cut(start_service: StartService, tiny_model: Path) -> None:
-    """The time that draining may take is bounded; the exit is still a clean one."""
+    """The time that draining may take is bounded; the caller may try again, and the exit is still a clean one."""
     process = await start_service({"tiny": tiny_model}, "--drain-s", "0.2")
     async with connected(process) as channel:
         running = call(channel, text_request(PROMPT, stopping=ENDLESS))
@@ -189,7 +193,8 @@ async def test_a_stream_that_does_not_finish_is_cut(start_service: StartService,
         process.signal(signal.SIGTERM)
         with pytest.raises(aio.AioRpcError) as raised:
             _ = [event async for event in running]
-        assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
+        ended = refusal(raised.value)
+        assert (ended.code, list(ended.details)) == (grpc.StatusCode.UNAVAILABLE, ["RetryInfo"])
     assert await process.exit_code() == 0
 
 
@@ -222,17 +227,28 @@ async def test_engines_end_when_the_service_is_killed(start_service: StartServic
         assert alive == []
 
 
-async def test_a_unix_socket_serves_too(
-    start_service: StartService, talker_model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+async def test_a_unix_socket_serves_too(start_service: StartService, talker_model: Path, socket_path: Path) -> None:
     """All addresses are named in the line, a port of 0 by the one that it became."""
-    # Paths of sockets may have some hundred characters only.
-    path = Path(str(tmp_path_factory.getbasetemp())[:60]).parent / f"{time.monotonic_ns()}.sock"
-    flags = ("--listen", f"unix:{path}", "--listen", "127.0.0.1:0")
+    flags = ("--listen", f"unix:{socket_path}", "--listen", "127.0.0.1:0")
     process = await start_service({"talker": talker_model}, *flags)
     unix, tcp = process.addresses
-    assert unix == f"unix:{path}"
+    assert unix == f"unix:{socket_path}"
     assert 0 < int(tcp.rpartition(":")[2]) < 1 << 16
     for address in (unix, tcp):
         async with aio.insecure_channel(address) as channel:
             assert (await answer(channel, chat_request("What is two and two?"))).text == "Four."
+
+
+async def test_only_a_dead_unix_socket_is_taken_over(
+    start_service: StartService, tiny_model: Path, socket_path: Path, tmp_path: Path
+) -> None:
+    """One that a killed service has left is used again; one that is served stays with whoever serves it."""
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(socket_path))
+    flags = ("--listen", f"unix:{socket_path}")
+    first = await start_service({"first": tiny_model}, *flags)
+    code, errors = await run_to_end(*flags, "--model", f"second={tiny_model}", "--cache-dir", str(tmp_path))
+    assert (code, errors.count("\n")) == (1, 1)
+    assert str(socket_path) in errors
+    async with connected(first) as channel:
+        assert (await server_info(channel)).models == ["first"]

@@ -50,6 +50,14 @@ def test_biases_have_bounds(bias: float) -> None:
     assert raised.value.field == "logit_bias[7]"
 
 
+def test_only_so_many_tokens_are_biased() -> None:
+    """More than anyone needs, since each of them is looked at before others go on."""
+    Sampling(logit_bias=dict.fromkeys(range(1 << 14), 1.0))
+    with pytest.raises(InvalidField) as raised:
+        Sampling(logit_bias=dict.fromkeys(range((1 << 14) + 1), 1.0))
+    assert raised.value.field == "logit_bias"
+
+
 @pytest.mark.parametrize(
     ("fields", "path"),
     [
@@ -59,11 +67,12 @@ def test_biases_have_bounds(bias: float) -> None:
         ({"stop": ["x"] * 17}, "stop"),
         ({"stop": ["x", ""]}, "stop[1]"),
         ({"stop": ["x" * 257]}, "stop[0]"),
+        ({"stop_token_ids": [1] * 1025}, "stop_token_ids"),
     ],
 )
 def test_stopping_has_bounds(fields: dict[str, Any], path: str) -> None:
     """Counts, lengths and what must not be empty."""
-    Stopping(max_tokens=3, min_tokens=3, stop=["é" * 256] * 16)
+    Stopping(max_tokens=3, min_tokens=3, stop=["é" * 256] * 16, stop_token_ids=[1] * 1024)
     with pytest.raises(InvalidField) as raised:
         Stopping(**fields)
     assert raised.value.field == path

@@ -1,15 +1,20 @@
 """Rows that share a forward pass."""
 
+import math
+from typing import Any
+
 import mlx.core as mx
 import pytest
 from mlx.nn.layers.base import Module
 from mlx_lm.models.cache import CacheList, KVCache, QuantizedKVCache, RotatingKVCache, make_prompt_cache
 
 from service.engine.batch import Batch, can_merge
-from service.engine.frames import Submit
+from service.engine.frames import Sampling, Submit
 from service.engine.sampling import Sampler
 from service.engine.sequence import Sequence
-from tests.service.engine.models import GREEDY, alone, llama
+from tests.service.engine.models import GREEDY, Wrapped, alone, llama
+
+SPOILS = 9
 
 
 @pytest.fixture(scope="module")
@@ -17,9 +22,20 @@ def model() -> Module:
     return llama()
 
 
-def prefilled(model: Module, seq: int, prompt: list[int]) -> Sequence:
+class Spoilt(Wrapped):
+    """Gives a value in the place of every logit after the token SPOILS."""
+
+    def __init__(self, inner: Module, value: float) -> None:
+        super().__init__(inner)
+        self.value = value
+
+    def __call__(self, tokens: mx.array, cache: Any) -> mx.array:
+        return mx.where(tokens[..., None] == SPOILS, self.value, super().__call__(tokens, cache))
+
+
+def prefilled(model: Module, seq: int, prompt: list[int], sampling: Sampling = GREEDY) -> Sequence:
     """Make a sequence that is ready to decode."""
-    submit = Submit(seq, prompt, GREEDY, 100)
+    submit = Submit(seq, prompt, sampling, 100)
     sequence = Sequence(submit, Sampler(submit.sampling, prompt), make_prompt_cache(model))
     if len(prompt) > 1:
         model(mx.array([prompt[:-1]]), cache=sequence.cache)
@@ -51,6 +67,17 @@ def test_rows_join_and_leave_in_any_number(model: Module) -> None:
     for seq, prompt in enumerate(prompts):
         assert said[seq] == alone(model, prompt, max_tokens=5)[: len(said[seq])]
     assert len(batch) == 0
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling(seed=0)], ids=["greedy", "random"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_row_without_a_token_to_draw_fails_alone(model: Module, value: float, sampling: Sampling) -> None:
+    """Where all rows take the likeliest token, and where they draw."""
+    batch = Batch(Spoilt(model, value))
+    batch.join([prefilled(model, seq, prompt, sampling) for seq, prompt in enumerate([[1, 2, 3], [4, SPOILS], [5]])])
+    first, spoilt, last = batch.step()
+    assert isinstance(spoilt, ValueError)
+    assert [first, last] == [alone(model, prompt, sampling, max_tokens=1)[0] for prompt in ([1, 2, 3], [5])]
 
 
 def test_a_sequence_joins_once(model: Module) -> None:

@@ -1,5 +1,7 @@
 """The engine's end of the socket pair."""
 
+import fcntl
+import resource
 import socket
 import threading
 import time
@@ -9,6 +11,9 @@ import pytest
 
 from service.engine.channel import Channel, ServiceGone
 from service.engine.frames import Abort, Event, Heartbeat, Row, Step, Unpacker, events, pack
+
+HIGH = 1100
+"""A descriptor that select() does not take."""
 
 
 @pytest.fixture
@@ -71,3 +76,26 @@ def test_a_large_event_arrives_whole(pair: Pair) -> None:
         found = [events.decode(body) for body in unpacker.feed(service.recv(1 << 16))]
     sending.join()
     assert found == [step]
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """Allow twice as many as are needed to come to HIGH."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], 2 * HIGH), limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.usefixtures("many_descriptors")
+def test_a_high_descriptor_is_as_good_as_any() -> None:
+    """The service hands one down when it has many connections."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, socket.socket(fileno=fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, HIGH)) as moved:
+        assert moved.fileno() >= HIGH
+        channel = Channel(moved)
+        assert channel.receive(0) == []
+        theirs.sendall(pack(Abort(1)))
+        assert channel.receive(5) == [Abort(1)]
+        channel.send(Heartbeat())
+        assert theirs.recv(1 << 10) == pack(Heartbeat())

@@ -8,7 +8,7 @@ import mlx.core as mx
 import pytest
 from tokenizers import Tokenizer
 
-from service.engine.frames import Defaults
+from service.engine.frames import Defaults, Unpacker, events, pack
 from service.engine.loader import load
 from tests import tiny
 
@@ -62,9 +62,41 @@ def test_sampling_defaults_come_from_generation_config(folder: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(
+    ("settings", "defaults"),
+    [
+        ({"temperature": "hot", "top_p": 0.9}, Defaults(top_p=0.9)),
+        ({"top_k": 50.0, "temperature": 1}, Defaults(temperature=1.0, top_k=50)),
+        ({"temperature": -1, "top_p": 0, "top_k": -1, "repetition_penalty": 0, "min_p": 0.1}, Defaults(min_p=0.1)),
+        ({"temperature": 2.5, "top_p": 1.5, "min_p": -1, "repetition_penalty": 3, "top_k": 5}, Defaults(top_k=5)),
+        ({"temperature": float("nan"), "top_k": float("inf"), "top_p": [1]}, Defaults()),
+        ({"top_k": 10**30}, Defaults()),
+    ],
+    ids=str,
+)
+def test_bad_sampling_defaults_are_ignored(
+    folder: Path, tmp_path: Path, settings: dict[str, Any], defaults: Defaults
+) -> None:
+    """The model serves with the others; what is ignored is in the log."""
+    change(folder / "generation_config.json", **settings)
+    loaded = load(folder, tmp_path)[1].defaults
+    assert loaded == defaults
+    assert loaded.top_k is None or type(loaded.top_k) is int
+
+
+@pytest.mark.parametrize("template", [5, True, [{"name": "tools", "template": "x"}]], ids=str)
+def test_a_template_that_is_no_text_leaves_the_model_usable(folder: Path, tmp_path: Path, template: object) -> None:
+    """What the service gets can go through the pipe."""
+    change(folder / "tokenizer_config.json", chat_template=template)
+    loaded = load(folder, tmp_path)[1]
+    unpacked = [events.decode(body) for body in Unpacker().feed(pack(loaded))]
+    assert unpacked == [loaded]
+
+
+@pytest.mark.parametrize(
     ("config", "settings", "length"),
     [
         ({"max_position_embeddings": 77}, {}, 77),
+        ({"max_position_embeddings": -5}, {"model_max_length": 99}, 99),
         ({"max_position_embeddings": None}, {"model_max_length": 99}, 99),
         ({"max_position_embeddings": None}, {"model_max_length": None}, 4096),
         ({"max_position_embeddings": None}, {"model_max_length": 10**30}, 4096),

@@ -183,6 +183,18 @@ def test_repetition_counts_prompt_and_output() -> None:
     assert adjusted([0, 0], [1], [4, -4, 4, -4], repetition_penalty=2) == [2, -8, 4, -4]
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("penalty", [5e-324, 1e-300, 1e-30])
+def test_a_repetition_penalty_next_to_zero_overflows_nothing(penalty: float, temperature: float) -> None:
+    """It makes what has come all but certain, and leaves a token to draw."""
+    sampler = Sampler(Sampling(seed=0, temperature=temperature, repetition_penalty=penalty), [1, 2])
+    for _ in range(3):
+        logits = np.array([3, 2, -2, 0], np.float32)
+        assert sampler.draw(logits, []) == 1
+        assert np.isfinite(logits).all()
+        sampler.observe(1)
+
+
 def test_frequency_and_presence_count_the_output() -> None:
     """The one as often as a token came, the other once."""
     assert adjusted([2], [0, 0, 1], [5, 5, 5], frequency_penalty=0.5) == [4, 4.5, 5]

@@ -1,5 +1,7 @@
 """What a request leaves open is filled with the model's defaults."""
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 
 from service.engine import frames
 from service.errors import ContextTooLong
+from service.pool.facts import ModelFacts
 from service.pool.generation import Completed, Generation, Started, _resolve
 from service.pool.model import Model
 from service.text.parser import Parser
@@ -39,12 +42,13 @@ def test_neutral_values_change_nothing() -> None:
     assert first.seed != second.seed
 
 
-def generation(model: Model, prompt: list[int], **stopping: Any) -> Generation:
-    """Submit a greedy request."""
-    assert model.facts is not None
+def generation(model: Model, prompt: list[int], facts: ModelFacts | None = None, **stopping: Any) -> Generation:
+    """Submit a greedy request, with other facts than the model's where they are given."""
+    facts = facts or model.facts
+    assert facts is not None
     rule = Stopping(**stopping)
-    parser = Parser(model.facts.tokenizer, rule)
-    return Generation(model, model.facts, prompt, parser, Sampling(temperature=0), rule, arrived=0)
+    parser = Parser(facts.tokenizer, rule)
+    return Generation(model, facts, prompt, parser, Sampling(temperature=0), rule, arrived=0)
 
 
 async def events_of(running: Generation) -> list[Any]:
@@ -80,3 +84,37 @@ async def test_a_prompt_must_leave_room(make_model: MakeModel, tiny_model: Path)
         generation(model, [1] * (1 << 15))
     assert (raised.value.limit, raised.value.got) == (1 << 15, 1 << 15)
     assert model.running == 0
+
+
+async def finished(model: Model) -> None:
+    """Wait until the engine has nothing left to do."""
+    async with asyncio.timeout(30):
+        while model.running:  # noqa: ASYNC110 - the stream is the only one that is told, and it is not read
+            await asyncio.sleep(0.01)
+
+
+async def test_a_slow_reader_gets_many_tokens_at_once(make_model: MakeModel, tiny_model: Path) -> None:
+    """All that has gathered is one piece of text, whole and in its order."""
+    model = await load(make_model(tiny_model), tiny_model)
+    quick = await events_of(generation(model, [1, 2, 3], max_tokens=200, ignore_eos=True))
+    slow = generation(model, [1, 2, 3], max_tokens=200, ignore_eos=True)
+    await finished(model)
+    began, gathered, ended, completed = await slow.take()
+    told = [event for event in quick if isinstance(event, Text)]
+    assert len(told) > 10
+    assert gathered == Text("".join(piece.text for piece in told), tuple(i for piece in told for i in piece.token_ids))
+    assert len(gathered.token_ids) == 200
+    assert (began, ended) == (Started("mine", 3), Ended(FinishReason.LENGTH))
+    assert isinstance(completed, Completed)
+
+
+async def test_stop_tokens_beyond_the_vocabulary_do_no_harm(make_model: MakeModel, tiny_model: Path) -> None:
+    """A family has its own, and a model that was cut down may lack them; min_tokens bans them all the same."""
+    model = await load(make_model(tiny_model), tiny_model)
+    facts = model.facts
+    assert facts is not None
+    beyond = facts.loaded.vocab_size + 5
+    family = replace(facts, format=replace(facts.format, stop_ids=facts.format.stop_ids | {beyond}))
+    running = generation(model, [1, 2, 3], facts=family, max_tokens=6, min_tokens=6)
+    completed = (await events_of(running))[-1]
+    assert (completed.usage.completion, running.finish) == (6, Ended(FinishReason.LENGTH))

@@ -1,14 +1,18 @@
 """A model of the pool on its real engine."""
 
 import asyncio
+import errno
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+import structlog
 
 from service.engine.frames import Row, Sampling
 from service.errors import QueueFull, SetupError, Unavailable
+from service.pool.engine_process import EngineProcess
 from service.pool.model import Model, ModelState
 from service.pool.stream import Stream
 from tests import tiny
@@ -139,3 +143,54 @@ async def test_a_silent_engine_does_not_serve(make_model: MakeModel, tiny_model:
         engine.resume()
     assert await asyncio.wait_for(changes.get(), 10)
     assert model.engine_pid == engine.pid
+
+
+def break_start(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[Exception]:
+    """Let the next starts of an engine fail; those that are left to fail."""
+    start = EngineProcess.start
+    left = list(errors)
+
+    async def failing(*args: Any) -> EngineProcess:
+        if left:
+            raise left.pop(0)
+        return await start(*args)
+
+    monkeypatch.setattr(EngineProcess, "start", failing)
+    return left
+
+
+async def test_an_engine_that_cannot_be_started_again_is_tried_again(
+    make_model: MakeModel, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine may lack descriptors or memory for a moment."""
+    changes: asyncio.Queue[bool] = asyncio.Queue()
+    model: Model = make_model(tiny_model, lambda: changes.put_nowait(model.is_serving))
+    await load(model, tiny_model)
+    left = break_start(monkeypatch, OSError(errno.EMFILE, "Too many open files"))
+    psutil.Process(model.engine_pid).kill()
+    async with asyncio.timeout(60):
+        assert [await changes.get() for _ in range(3)] == [True, False, True]
+    assert (left, model.state, model.error) == ([], ModelState.READY, "")
+    assert (await rows(submit(model)))[-1].finish == "length"
+
+
+async def test_a_bug_while_an_engine_is_replaced_lets_nobody_wait(
+    make_model: MakeModel, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model has failed, its callers are told so, and the log says why."""
+    changes: asyncio.Queue[bool] = asyncio.Queue()
+    model: Model = make_model(tiny_model, lambda: changes.put_nowait(model.is_serving))
+    await load(model, tiny_model)
+    bug = RuntimeError("unexpected")
+    break_start(monkeypatch, bug)
+    with structlog.testing.capture_logs() as entries:
+        psutil.Process(model.engine_pid).kill()
+        async with asyncio.timeout(10):
+            assert [await changes.get() for _ in range(2)] == [True, False]
+            waiting = asyncio.create_task(model.ready())
+            await asyncio.wait([waiting])
+    assert isinstance(waiting.exception(), Unavailable)
+    assert (model.state, bool(model.error)) == (ModelState.FAILED, True)
+    assert [entry["exc_info"] for entry in entries if entry["event"] == "bug"] == [bug]
+    with pytest.raises(Unavailable):
+        await model.ready()

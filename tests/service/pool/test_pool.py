@@ -1,12 +1,13 @@
 """All configured models."""
 
+import asyncio
 from pathlib import Path
 
 import psutil
 import pytest
 
 from service.config import ModelConfig, ServiceConfig
-from service.errors import SetupError, UnknownModel
+from service.errors import SetupError, Unavailable, UnknownModel
 from service.pool.pool import ModelPool
 
 
@@ -40,3 +41,15 @@ async def test_one_bad_model_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(SetupError):
         await made.start()
     await made.stop()
+
+
+async def test_nobody_waits_for_a_pool_that_is_not_started(tmp_path: Path) -> None:
+    """Those that wait already are let go too."""
+    made = pool(ModelConfig("b", path="/b"), ModelConfig("a", path="/a"), cache=tmp_path)
+    waiting = [asyncio.create_task(model.ready()) for model in made.models]
+    await asyncio.sleep(0)
+    made.turn_away()
+    await asyncio.wait(waiting, timeout=5)
+    assert [type(task.exception()) for task in waiting] == [Unavailable] * 2
+    with pytest.raises(Unavailable):
+        await made.get("a").ready()

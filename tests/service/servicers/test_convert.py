@@ -1,5 +1,6 @@
 """Bad and unserved requests, over a real channel: refused with the field named, and the next request works."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from grpc import aio
 from mlx_grpc.v1 import generation_pb2 as pb
 from service.errors import FieldError, UnsupportedField
 from service.servicers.convert import to_ask, to_mapping, to_messages, to_tools
-from service.types import Role
+from service.types import MAX_JSON, MAX_KWARGS, MAX_MESSAGES, MAX_PARTS, MAX_TOOLS, Role
 from tests.calls import Request, answer, chat_request, refused, text_request
 
 QUESTION, REPLY = "What is two and two?", "Four."
@@ -87,6 +88,9 @@ BAD_FIELDS: list[tuple[str, Request]] = [
     ("stopping.stop[0]", stopped(stop=[LONG])),
     ("stopping.stop_token_ids[0]", stopped(stopTokenIds=[-1])),
     ("stopping.stop_token_ids[1]", stopped(stopTokenIds=[0, 100_000])),
+    ("stopping.stop_token_ids", stopped(stopTokenIds=[5] * 100_000)),
+    ("sampling.logit_bias", sampled(logitBias={str(number): 1 for number in range(20_000)})),
+    ("chat_template_kwargs", chat_request(QUESTION, chatTemplateKwargs={"a": [1] * 20_000})),
 ]
 
 
@@ -234,3 +238,71 @@ def test_template_variables_are_plain_values() -> None:
     mapping = to_mapping(json_format.ParseDict(values, Struct()))
     assert mapping == values
     assert isinstance(mapping["a"], int)
+
+
+def said_often(messages: int, parts: int = 1) -> list[pb.ChatMessage]:
+    """Make messages of that many parts each."""
+    message = pb.ChatMessage(role=pb.ROLE_USER, content=[pb.ContentPart(text="")] * parts)
+    return [message] * messages
+
+
+def called(count: int) -> list[pb.ChatMessage]:
+    """Make a message with that many tool calls."""
+    return [pb.ChatMessage(role=pb.ROLE_ASSISTANT, tool_calls=[pb.ToolCall(name="f")] * count)]
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        (said_often(MAX_MESSAGES), said_often(MAX_MESSAGES + 1)),
+        (said_often(1, MAX_PARTS), said_often(1, MAX_PARTS + 1)),
+        (said_often(MAX_MESSAGES, MAX_PARTS // MAX_MESSAGES), said_often(MAX_MESSAGES, MAX_PARTS // MAX_MESSAGES + 1)),
+        (called(MAX_PARTS), called(MAX_PARTS + 1)),
+    ],
+    ids=["messages", "parts of one", "parts of all", "calls"],
+)
+def test_a_conversation_has_bounds(good: list[pb.ChatMessage], bad: list[pb.ChatMessage]) -> None:
+    """Its messages, and the parts and calls of all of them together."""
+    assert len(to_messages(good)) == len(good)
+    with pytest.raises(FieldError) as raised:
+        to_messages(bad)
+    assert raised.value.field == "messages"
+
+
+def object_of(characters: int) -> str:
+    """Make a JSON object of that length."""
+    return json.dumps({"a": "x" * (characters - len(json.dumps({"a": ""})))})
+
+
+def test_json_texts_have_bounds() -> None:
+    """Arguments and schemas that are longer are not read."""
+    call = pb.ToolCall(name="f", arguments=object_of(MAX_JSON))
+    tool = pb.Tool(name="f", parameters_json=object_of(MAX_JSON))
+    message = pb.ChatMessage(role=pb.ROLE_ASSISTANT, tool_calls=[call])
+    assert to_messages([message])[0].tool_calls[0].arguments == call.arguments
+    assert to_tools([tool])[0].parameters == tool.parameters_json
+    message.tool_calls[0].arguments = tool.parameters_json = object_of(MAX_JSON + 1)
+    with pytest.raises(FieldError) as raised:
+        to_messages([message])
+    assert raised.value.field == "messages[0].tool_calls[0].arguments"
+    with pytest.raises(FieldError) as raised:
+        to_tools([tool])
+    assert raised.value.field == "tools[0].parameters_json"
+
+
+def test_tools_have_bounds() -> None:
+    """Their number."""
+    tools = [pb.Tool(name="f")] * MAX_TOOLS
+    assert len(to_tools(tools)) == MAX_TOOLS
+    with pytest.raises(FieldError) as raised:
+        to_tools([*tools, pb.Tool(name="f")])
+    assert raised.value.field == "tools"
+
+
+def test_template_variables_have_bounds() -> None:
+    """Their size, however it is made up."""
+    for values in ({"a": "x" * MAX_KWARGS}, {"a": [1] * MAX_KWARGS}, {str(number): 1 for number in range(MAX_KWARGS)}):
+        with pytest.raises(FieldError) as raised:
+            to_mapping(json_format.ParseDict(values, Struct()))
+        assert raised.value.field == "chat_template_kwargs"
+    assert to_mapping(json_format.ParseDict({"a": "x" * (MAX_KWARGS - 100)}, Struct()))

@@ -1,6 +1,7 @@
 """Both generating calls over a real channel, on tiny models."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -18,6 +19,7 @@ from tests.calls import (
     Refusal,
     Request,
     answer,
+    beside,
     call,
     chat_request,
     first_text,
@@ -32,6 +34,8 @@ PROMPT = "The sky is"
 IDS = {"tokenIds": True}
 PROMPT_S = 5.0
 """What an answer of a few tokens may take at most, on a busy machine; an endless one takes far longer."""
+HELD_UP_S = 0.7
+"""How long one caller's request may keep another waiting at most, on a busy machine."""
 
 
 async def tokens(channel: aio.Channel, model: str, text: str) -> list[int]:
@@ -300,6 +304,27 @@ async def test_a_request_that_is_too_large_is_refused(channel: aio.Channel) -> N
     refusal = await refused(answer(channel, text_request("x" * (17 << 20))))
     assert refusal.code == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert (await answer(channel, chat_request(SUM))).text == "Four."
+
+
+@pytest.mark.parametrize("make", [text_request, chat_request], ids=["Generate", "Chat"])
+async def test_a_text_that_cannot_fit_is_refused_unread(channel: aio.Channel, make: Callable[[str], Request]) -> None:
+    """Tokenizing it would take seconds; nobody else waits, and the caller not for long."""
+    refusal, times = await beside(channel, refused(answer(channel, make("a b c d " * 500_000))))
+    assert (refusal.code, refusal.info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "CONTEXT_LENGTH_EXCEEDED")
+    assert int(refusal.info.metadata["got"]) > int(refusal.info.metadata["limit"]) == 1 << 15
+    assert times.longest_wait < HELD_UP_S
+    assert times.took < 2
+
+
+@pytest.mark.parametrize("name", ["m" * 3000, "m" * 100_000, "é" * 3000, "\N{WAVING HAND SIGN}" * 3000, "\n" * 3000])
+async def test_an_unknown_model_may_have_any_name(channel: aio.Channel, name: str) -> None:
+    """However long it is and whatever is in it, its start is told, and the call has its status."""
+    refusal = await refused(answer(channel, text_request(PROMPT, model=name)))
+    assert refusal.code == grpc.StatusCode.NOT_FOUND
+    resource = refusal.details["ResourceInfo"].resource_name  # type: ignore[attr-defined]
+    assert name.startswith(resource)
+    assert 0 < len(resource) < 300
+    assert len(refusal.message) < 400
 
 
 @pytest.mark.parametrize("data", [b"\xff" * 100, b"\x22\x02\xc3\x28"], ids=["no message", "not UTF-8"])

@@ -20,6 +20,7 @@ FAILURES: dict[str, Exception] = {
     "unavailable": Unavailable("gone"),
     "fault": EngineFault(SECRET),
     "bug": KeyError(SECRET),
+    **{f"long {kind}": InvalidField("messages", kind * 100_000) for kind in ("x", "語", "\n")},
 }
 
 
@@ -71,6 +72,17 @@ async def test_a_failure_with_a_meaning_is_told(failing: aio.Channel, failure: s
     for call in (answer(failing, text_request(failure)), stub.GetModel(models_pb2.GetModelRequest(name=failure))):
         refusal = await refused(call)
         assert (refusal.code, refusal.message) == (code, str(FAILURES[failure]))
+
+
+@pytest.mark.parametrize("failure", [name for name in FAILURES if name.startswith("long")], ids=ascii)
+async def test_a_long_reason_keeps_its_status(failing: aio.Channel, failure: str) -> None:
+    """A chat template may refuse a conversation in as many words as it likes; the first ones are told."""
+    stub: Any = models_pb2_grpc.ModelServiceStub(failing)
+    for call in (answer(failing, text_request(failure)), stub.GetModel(models_pb2.GetModelRequest(name=failure))):
+        refusal = await refused(call)
+        assert (refusal.code, refusal.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["messages"])
+        assert str(FAILURES[failure]).startswith(refusal.message.removesuffix("…"))
+        assert len(refusal.message) > 100
 
 
 @pytest.mark.parametrize("failure", ["fault", "bug"])

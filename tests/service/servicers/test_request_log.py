@@ -40,6 +40,15 @@ async def test_a_refused_request_is_a_line_too(service: ServiceProcess, channel:
     assert (entry["rpc"], entry["model"], entry["outcome"]) == ("Generate", "nobody", "UnknownModel")
 
 
+async def test_a_line_stays_short(service: ServiceProcess, channel: aio.Channel) -> None:
+    """However long the words of a caller are that go into it."""
+    written = len(service.errors)
+    await refused(answer(channel, text_request("hi", model="m" * 100_000, requestId="logged-3")))
+    await refused(answer(channel, text_request("hi", requestId="x" * 100_000)))
+    assert lines(service, "logged-3")
+    assert len(service.errors) - written < 2000
+
+
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [

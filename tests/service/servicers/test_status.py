@@ -1,6 +1,8 @@
 """Failures in gRPC's words."""
 
+from base64 import b64encode
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -80,3 +82,18 @@ def test_the_trailer_is_the_one_that_clients_look_for() -> None:
     """Key and content are those of gRPC's richer error model."""
     _, status = to_status(errors.Unavailable("gone"))
     assert trailer(status) == (("grpc-status-details-bin", status.SerializeToString()),)
+
+
+@pytest.mark.parametrize("character", ["x", "é", "語", "\N{WAVING HAND SIGN}", "\n", "\U000e0001"])
+@pytest.mark.parametrize("length", [3000, 100_000])
+def test_a_status_fits_into_the_trailers(character: str, length: int) -> None:
+    """Whatever a caller's own words come to; a trailer of more than 8 KiB may be dropped, and the status with it."""
+    words = character * length
+    for error in (
+        errors.UnknownModel(words),
+        errors.InvalidField("messages", f"are refused by the chat template: {words}"),
+        errors.UnsupportedField("messages", words),
+    ):
+        _, status = to_status(error)
+        in_trailers = len(quote(status.message)) + len(b64encode(status.SerializeToString()))
+        assert in_trailers < 8000

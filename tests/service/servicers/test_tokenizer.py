@@ -9,8 +9,9 @@ from grpc import aio
 
 from mlx_grpc.v1 import tokenizer_pb2 as pb
 from mlx_grpc.v1 import tokenizer_pb2_grpc
+from service.types import MAX_DETOKENIZED
 from tests import tiny
-from tests.calls import answer, chat_request, refused
+from tests.calls import answer, beside, chat_request, refused
 
 TEXT = "The sky, こんにちは<|im_end|> and </think>"
 
@@ -89,3 +90,19 @@ async def test_a_model_without_a_template_renders_nothing(stub: Any) -> None:
     """It says so."""
     refusal = await refused(stub.RenderChat(pb.RenderChatRequest(model="bare", messages=chat_request("hi").messages)))
     assert (refusal.code, refusal.info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "NO_CHAT_TEMPLATE")
+
+
+async def test_a_long_text_holds_nobody_up(stub: Any, channel: aio.Channel) -> None:
+    """Others are answered while it is tokenized."""
+    request = pb.TokenizeRequest(model="tiny", text="a b c d " * 125_000)
+    tokenized, times = await beside(channel, stub.Tokenize(request))
+    assert len(tokenized.ids) > 100_000
+    assert times.longest_wait < times.took / 2
+
+
+async def test_too_many_ids_are_refused(stub: Any, channel: aio.Channel) -> None:
+    """The field is named, and nobody waits while they are counted."""
+    request = pb.DetokenizeRequest(model="tiny", ids=[5] * (MAX_DETOKENIZED + 1))
+    refusal, times = await beside(channel, refused(stub.Detokenize(request)))
+    assert (refusal.code, refusal.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["ids"])
+    assert times.longest_wait < 0.7

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import processors
 
-from service.errors import SetupError
+from service.errors import ContextTooLong, SetupError
 from service.text.tokenizer import Tokenizer
 from tests.service.text.tokenizers import KINDS, byte_fallback, byte_level, byte_tokens, of_kind
 
@@ -32,6 +32,27 @@ def test_a_file_that_cannot_be_read_is_a_setup_error(tmp_path: Path, content: by
         path.write_bytes(content)
     with pytest.raises(SetupError, match=r"tokenizer\.json"):
         Tokenizer.from_file(path)
+
+
+@pytest.mark.parametrize("kind", ["byte_level", "nested_byte_level", "byte_fallback"])
+def test_a_text_that_cannot_fit_is_not_encoded(kind: str) -> None:
+    """Its length alone tells, and what is told is no more than it has; a text that may fit is encoded."""
+    tokenizer = of_kind(kind)
+    text = "the sky " * 50
+    count = len(tokenizer.encode(text, add_special=False))
+    assert len(tokenizer.encode(text, add_special=False, limit=count)) == count
+    with pytest.raises(ContextTooLong) as raised:
+        tokenizer.encode(text, add_special=False, limit=1)
+    assert raised.value.limit == 1
+    assert 1 < raised.value.got <= count
+
+
+@pytest.mark.parametrize("kind", ["unigram", "word_piece"])
+def test_a_text_that_may_be_one_unknown_token_is_encoded(kind: str) -> None:
+    """Without a token for each byte, its length tells nothing."""
+    tokenizer = of_kind(kind)
+    text = "\N{WAVING HAND SIGN}" * 1000
+    assert tokenizer.encode(text, add_special=False, limit=1) == tokenizer.encode(text, add_special=False)
 
 
 @pytest.mark.parametrize("kind", KINDS)

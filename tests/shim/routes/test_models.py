@@ -31,6 +31,13 @@ async def test_an_unknown_model_is_404(http: httpx.AsyncClient) -> None:
     assert response.json()["error"]["code"] == "model_not_found"
 
 
+async def test_no_id_is_404(http: httpx.AsyncClient) -> None:
+    """It is not the default model, which is what the service would take it for."""
+    response = await http.get("/v1/models/")
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "model_not_found"
+
+
 async def test_a_failed_list_is_mapped(http: httpx.AsyncClient, service: FakeService) -> None:
     """Errors of the service are mapped here as everywhere."""
     service.failure = Failure(grpc.StatusCode.UNAVAILABLE)
