@@ -35,14 +35,8 @@ $(VENV)/installed: $(VENV)/packages pyproject.toml
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# The shim starts once the service has said that it is ready. Ctrl-C reaches both of them by itself.
 run: install  ## Start the service and the shim on the built-in default model
-	@dir=$$(mktemp -d) && mkfifo $$dir/ready; \
-	$(BIN)/python -m service $(SERVICE) > $$dir/ready & service=$$!; \
-	trap 'kill $$service $$shim 2>/dev/null' TERM; trap : INT; \
-	if read -r line < $$dir/ready; then rm -r $$dir; echo "$$line"; $(BIN)/python -m shim $(SHIM) & shim=$$!; fi; \
-	rm -rf $$dir; while kill -0 $$service 2>/dev/null; do wait $$service; status=$$?; done; \
-	kill $$shim 2>/dev/null; while kill -0 $$shim 2>/dev/null; do wait $$shim; done; exit $$status
+	@exec $(BIN)/python -m service.stack $(SERVICE) -- $(SHIM)
 
 test: install  ## Run all checks and all tests
 	$(MAKE) --no-print-directory lint

@@ -72,7 +72,9 @@ def _config(options: argparse.Namespace) -> ServiceConfig:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m service", description="The mlx-grpc inference service.")
+    parser = argparse.ArgumentParser(
+        prog="python -m service", description="The mlx-grpc inference service.", allow_abbrev=False
+    )
     parser.add_argument(
         "--listen",
         action="append",
@@ -96,22 +98,24 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _set_up_logs(level: str) -> None:
-    """Events as JSON lines on standard error, or in colours for a person at a terminal."""
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    )
+    """Events as JSON lines on standard error."""
     structlog.configure(
         processors=[
+            _sign,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.StackInfoRenderer(),
-            *([] if sys.stderr.isatty() else [structlog.processors.format_exc_info]),
-            renderer,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def _sign(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:  # noqa: ARG001
+    """Say who speaks: the shim often logs to the same place."""
+    return {"event": event.pop("event"), "from": "service", **event}
 
 
 def _fail(error: ServiceError, code: int) -> None:

@@ -105,7 +105,7 @@ def read_config(file: Path | None, flags: dict[str, Any]) -> ServiceConfig:
     try:
         return msgspec.convert(settings | flags, ServiceConfig)
     except msgspec.ValidationError as error:
-        raise SetupError(f"configuration: {error}") from error
+        raise SetupError(f"{file or 'flags'}: {error}") from error
 
 
 def parse_model(text: str) -> ModelConfig:

@@ -53,11 +53,6 @@ class Server:
         self._server = aio.server(interceptors=[Guard()], options=_options(config))
         self.addresses: list[str] = []
 
-    @property
-    def pool(self) -> ModelPool:
-        """The models."""
-        return self._pool
-
     async def start(self) -> None:
         """Bind, then load the models. Calls that come in meanwhile wait.
 

@@ -22,18 +22,25 @@ class Outcome:
 
 
 async def run_module(module: str, *arguments: str, listen_to_stdout: bool = False) -> Outcome:
-    """Run `python -m module` and listen to one of its streams; the other, with its progress, is our standard error.
+    """Run `python -m module` and listen to one of its streams; all that it says is on our standard error too, at once.
 
     It is killed if the caller is cancelled.
     """
-    out, err = (PIPE, sys.stderr) if listen_to_stdout else (sys.stderr, PIPE)
+    out, err = (PIPE, None) if listen_to_stdout else (sys.stderr, PIPE)
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", module, *arguments, stdin=DEVNULL, stdout=out, stderr=err
     )
+    said = child.stdout or child.stderr
+    assert said is not None  # noqa: S101 - one of them is a pipe
+    words = []
     try:
-        words = b"".join(filter(None, await child.communicate()))
+        async for line in said:
+            words.append(line.decode(errors="replace"))
+            if not listen_to_stdout:
+                sys.stderr.write(words[-1])
+        await child.wait()
     finally:
         if child.returncode is None:
             child.kill()
             await child.wait()
-    return Outcome(child.returncode or 0, words.decode(errors="replace"))
+    return Outcome(child.returncode or 0, "".join(words))

@@ -1,7 +1,6 @@
 """Requests from the wire to the service's types. A field that is not served yet is refused by its name."""
 
 import json
-import uuid
 from collections.abc import Sequence
 
 from google.protobuf.struct_pb2 import Struct, Value
@@ -50,7 +49,7 @@ def to_ask(request: pb.ChatRequest | pb.GenerateRequest) -> Ask:
         raise InvalidField("output.echo", "is for Generate only")
     return Ask(
         model=request.model,
-        request_id=request.request_id or uuid.uuid4().hex,
+        request_id=request.request_id,
         sampling=sampling,
         stopping=stopping,
         token_ids=request.output.token_ids,

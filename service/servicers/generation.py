@@ -47,8 +47,9 @@ class GenerationServicer(pb_grpc.GenerationServiceServicer):
         start: Callable[[Any, Ask], Awaitable[Generation]],
     ) -> AsyncIterator[Response]:
         """The life of a generating call."""
-        # Named before anything can fail, so that the log and a bug's status agree on the name.
+        # Named before anything can fail, so that the log and a bug's status agree on the names.
         request.request_id = request.request_id or uuid.uuid4().hex
+        request.model = request.model or self._pool.models[0].name
         with logged(request) as entry, self._drain.admitted():
             ask = convert.to_ask(request)
             entry.generation = generation = await start(request, ask)

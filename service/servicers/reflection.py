@@ -7,6 +7,7 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import Descriptor, FileDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.rpc import error_details_pb2
 from grpc import aio
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
@@ -23,6 +24,7 @@ def add_reflection(services: Iterable[str], server: aio.Server) -> None:
     pool, added = DescriptorPool(), set[str]()
     for service in known:
         _add_file(pool, descriptor_pool.Default().FindFileContainingSymbol(service), added)
+    _add_file(pool, error_details_pb2.DESCRIPTOR, added)  # by which clients read the details of a status
     _add_new_version(pool)
     names = [*known, f"{_NEW}.ServerReflection"]
     reflection.enable_server_reflection(names, server, pool)

@@ -21,26 +21,34 @@ class RequestLog:
     request: pb.ChatRequest | pb.GenerateRequest
     generation: Generation | None = None
     outcome: str = "ok"
+    error: str | None = None
 
     def write(self) -> None:
         """Log the line. Durations are in milliseconds; the prompt and the answer are not in it."""
-        fields: dict[str, object] = {}
-        if (generation := self.generation) is not None:
-            usage, timings = generation.usage, generation.timings
-            finish = generation.finish
-            fields = {
-                "model": generation.model,
-                "prompt_tokens": usage.prompt,
-                "completion_tokens": usage.completion,
-                "finish": finish.reason.value if finish else None,
-                "queue_ms": round(timings.queue * 1000, 1),
-                "prefill_ms": round(timings.prefill * 1000, 1),
-                "first_token_ms": round(timings.first_token * 1000, 1),
-                "total_ms": round(timings.total * 1000, 1),
-            }
-        rpc = self.request.DESCRIPTOR.name.removesuffix("Request")
-        fields = {"model": self.request.model[:MAX_QUOTED]} | fields
-        log.info("request", rpc=rpc, id=self.request.request_id[:MAX_QUOTED], outcome=self.outcome, **fields)
+        log.info(
+            "request",
+            rpc=self.request.DESCRIPTOR.name.removesuffix("Request"),
+            request_id=self.request.request_id[:MAX_QUOTED],
+            model=self.generation.model if self.generation else self.request.model[:MAX_QUOTED],
+            outcome=self.outcome,
+            error=self.error,
+            **(_figures(self.generation) if self.generation else {}),
+        )
+
+
+def _figures(generation: Generation) -> dict[str, object]:
+    usage, timings, finish = generation.usage, generation.timings, generation.finish
+    return {
+        "finish": finish.reason.value if finish else None,
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "reasoning_tokens": usage.reasoning,
+        "queue_ms": round(timings.queue * 1000, 1),
+        "prefill_ms": round(timings.prefill * 1000, 1),
+        "first_token_ms": round(timings.first_token * 1000, 1),
+        "decode_ms": round(timings.decode * 1000, 1),
+        "total_ms": round(timings.total * 1000, 1),
+    }
 
 
 @contextmanager
@@ -53,7 +61,7 @@ def logged(request: pb.ChatRequest | pb.GenerateRequest) -> Iterator[RequestLog]
         entry.outcome = "cancelled"
         raise
     except ServiceError as error:
-        entry.outcome = type(error).__name__
+        entry.outcome, entry.error = type(error).__name__, str(error)[:MAX_QUOTED]
         raise
     except Exception:
         entry.outcome = "bug"

@@ -75,6 +75,7 @@ async def test_mixed_traffic_leaves_nothing_behind(start_service: StartService, 
         assert await traffic(SECONDS, seed=2) == {"completed", "left", "refused"}
         growth = [process.memory_info().rss - start for process, start in zip(processes, before, strict=True)]
         assert max(growth) < GROWTH, growth
-        last = [event async for event in stub.Generate(pb.GenerateRequest(text="The sky"), timeout=10)]
+        short = pb.GenerateRequest(text="The sky", stopping=pb.Stopping(max_tokens=8))
+        last = [event async for event in stub.Generate(short, timeout=60)]
     assert last[-1].completed.usage.completion_tokens
     assert processes[1:] == service.engines, "the engine was never replaced"

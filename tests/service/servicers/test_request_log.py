@@ -18,7 +18,7 @@ from tests.processes import ServiceProcess
 def lines(service: ServiceProcess, request_id: str) -> list[dict[str, Any]]:
     """Give the lines of the service's log about a request."""
     entries = [json.loads(line) for line in service.errors.splitlines() if line.startswith("{")]
-    return [entry for entry in entries if entry.get("id") == request_id]
+    return [entry for entry in entries if entry.get("request_id") == request_id]
 
 
 async def test_a_request_is_one_line(service: ServiceProcess, channel: aio.Channel) -> None:
@@ -26,7 +26,7 @@ async def test_a_request_is_one_line(service: ServiceProcess, channel: aio.Chann
     question = "What is two and two?"
     await answer(channel, chat_request(question, requestId="logged-1"))
     [entry] = lines(service, "logged-1")
-    said = {"rpc": "Chat", "model": "talker", "outcome": "ok", "finish": "stop", "event": "request", "level": "info"}
+    said = {"rpc": "Chat", "model": "talker", "outcome": "ok", "finish": "stop", "event": "request", "from": "service"}
     assert entry.items() >= (said | {"prompt_tokens": 18, "completion_tokens": 5}).items()
     assert 0 < entry["first_token_ms"] <= entry["total_ms"]
     assert question not in service.errors
@@ -34,10 +34,11 @@ async def test_a_request_is_one_line(service: ServiceProcess, channel: aio.Chann
 
 
 async def test_a_refused_request_is_a_line_too(service: ServiceProcess, channel: aio.Channel) -> None:
-    """With the kind of its failure."""
+    """With the kind of its failure, and what was wrong."""
     await refused(answer(channel, text_request("hi", model="nobody", requestId="logged-2")))
     [entry] = lines(service, "logged-2")
     assert (entry["rpc"], entry["model"], entry["outcome"]) == ("Generate", "nobody", "UnknownModel")
+    assert entry["error"] == "there is no model 'nobody'"
 
 
 async def test_a_line_stays_short(service: ServiceProcess, channel: aio.Channel) -> None:
@@ -66,4 +67,4 @@ def test_the_outcome_is_told(error: BaseException | None, outcome: str) -> None:
         with expected, logged(chat_request("hi", requestId="r1")):
             if error is not None:
                 raise error
-    assert [(entry["id"], entry["outcome"]) for entry in entries] == [("r1", outcome)]
+    assert [(entry["request_id"], entry["outcome"]) for entry in entries] == [("r1", outcome)]
