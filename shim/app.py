@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
 from sse_starlette.sse import AppStatus
@@ -11,10 +12,10 @@ from starlette.middleware import Middleware
 
 from shim.config import Config
 from shim.context import Context
-from shim.errors import ApiError, ClientGoneError, server_error
+from shim.errors import ApiError, ClientGoneError
 from shim.gate import Gate
 from shim.logs import record_of
-from shim.openapi import document
+from shim.openapi import ERRORS, document
 from shim.routes import chat, completions, health, models
 
 _CLIENT_GONE = 499  # nobody reads it but the log
@@ -34,31 +35,29 @@ def create_app(config: Config) -> FastAPI:
 
     app = FastAPI(
         title="mlx-grpc",
+        version=version("mlx-grpc"),
         lifespan=lifespan,
         middleware=[Middleware(Gate, lifecycle=context.lifecycle)],
         exception_handlers={
             ApiError: _api_error,
             ClientGoneError: _client_gone,
             HTTPException: _http_error,
-            Exception: _bug,
         },
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
     )
     app.state.lifecycle = context.lifecycle
-    for resource in (chat, completions, models, health):
-        app.include_router(resource.router(context))
+    for resource in (chat, completions, models):
+        app.include_router(resource.router(context), responses=ERRORS)
+    app.include_router(health.router(context))
     app.openapi = partial(document, app)  # type: ignore[method-assign]  # the way that FastAPI documents
     return app
 
 
 async def _api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)  # noqa: S101 - Starlette's type of handlers is wider than what they get
-    record = record_of(request)
-    record.error = error.body["error"]["message"]
-    if record.request_id:
-        error.headers.setdefault("x-request-id", record.request_id)
+    record_of(request).error = error.message
     return error.response()
 
 
@@ -70,7 +69,3 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _client_gone(_: Request, __: Exception) -> Response:
     return Response(status_code=_CLIENT_GONE)
-
-
-async def _bug(request: Request, _: Exception) -> Response:
-    return await _api_error(request, server_error())

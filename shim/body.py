@@ -1,17 +1,24 @@
 """Reads a request's body as strict JSON, within a bound."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
 import orjson
 from starlette.requests import ClientDisconnect, Request
 
 from shim.errors import ClientGoneError, bad_request, too_large
 
+_DISCARD_BYTES = 64 * 1024 * 1024
+_DISCARD_S = 10.0
+
 
 async def read_object(request: Request, limit: int) -> dict[str, object]:
     """Read a JSON object of at most `limit` bytes.
 
-    Raises ApiError: 413 as soon as the body is known to be larger, 400 for what is not strict JSON
-    (not UTF-8, NaN, numbers beyond a double, nesting beyond 1024) or not an object. Raises
-    ClientGoneError where the client leaves before its body is complete.
+    Raises ApiError: 413 for a body that is larger, as soon as that is known and can be told, 400 for
+    what is not strict JSON (not UTF-8, NaN, numbers beyond a double, nesting beyond 1024) or not an
+    object. Raises ClientGoneError where the client leaves before its body is complete.
     """
     try:
         value = orjson.loads(await _read(request, limit))
@@ -23,15 +30,39 @@ async def read_object(request: Request, limit: int) -> dict[str, object]:
 
 
 async def _read(request: Request, limit: int) -> bytes:
-    declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared) > limit:
-        raise too_large(limit)
+    length = request.headers.get("content-length", "")
+    declared = int(length) if length.isascii() and length.isdigit() else 0
     body = bytearray()
+    chunks = request.stream()
     try:
-        async for chunk in request.stream():
+        if declared > limit:
+            # Who waits for "100 Continue" has sent nothing that would have to be read.
+            if declared <= _DISCARD_BYTES and "expect" not in request.headers:
+                await _discard(request, chunks)
+            raise too_large(limit)
+        async for chunk in chunks:
             body += chunk
             if len(body) > limit:
+                await _discard(request, chunks)
                 raise too_large(limit)
     except ClientDisconnect as error:
         raise ClientGoneError from error
     return bytes(body)
+
+
+async def _discard(request: Request, chunks: AsyncIterator[bytes]) -> None:
+    """Read what else the client sends, within bounds, where the connection is closed after the answer.
+
+    Closing with unread data resets the connection, and the client may lose the answer. What comes on one
+    that is kept open, the server reads by itself.
+    """
+    connection = request.headers.get("connection", "").lower()
+    if request.scope["http_version"] != "1.0" and "close" not in connection:
+        return
+    left = _DISCARD_BYTES
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARD_S):
+            async for chunk in chunks:
+                left -= len(chunk)
+                if left < 0:
+                    return

@@ -1,10 +1,20 @@
 """What the shim can be told, checked where it is defined."""
 
+import math
 from dataclasses import dataclass
 
 
 class ConfigError(ValueError):
     """A flag or a key of the config file that cannot be used; the text says which and why."""
+
+
+class FieldError(ConfigError):
+    """A field of Config that cannot be used, and why."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +45,7 @@ class Address:
 class Config:
     """Everything that the shim's flags and its config file say.
 
-    Raises ConfigError for a value that cannot be used.
+    Raises FieldError for a value that cannot be used.
     """
 
     listen: str = "127.0.0.1:8000"
@@ -44,7 +54,7 @@ class Config:
     """Replicas of the gRPC service, each HOST:PORT or unix:PATH."""
     workers: int = 1
     """Processes that share the listening socket."""
-    drain_s: float = 60.0
+    drain_s: float = 600.0
     """Longest time, in seconds, that running requests get after SIGTERM."""
     max_body_bytes: int = 4 * 1024 * 1024
     """Largest request body that is read."""
@@ -52,19 +62,19 @@ class Config:
     """Deadline of a call to the service, in seconds; None leaves it to the client to give up."""
 
     def __post_init__(self) -> None:
-        Address.parse(self.listen)
+        _parsed("listen", self.listen)
         if not self.service:
-            raise ConfigError("service: at least one address is needed")
+            raise FieldError("service", "at least one address is needed")
         for target in self.service:
             _check_target(target)
         if not 1 <= self.workers <= 256:  # noqa: PLR2004 - said in the message
-            raise ConfigError(f"workers: must be between 1 and 256, not {self.workers}")
-        if not self.drain_s >= 0:
-            raise ConfigError(f"drain_s: must be 0 or more, not {self.drain_s}")
+            raise FieldError("workers", f"must be between 1 and 256, not {self.workers}")
+        if not 0 <= self.drain_s < math.inf:
+            raise FieldError("drain_s", f"must be 0 or more and finite, not {self.drain_s}")
         if self.max_body_bytes < 1:
-            raise ConfigError(f"max_body_bytes: must be 1 or more, not {self.max_body_bytes}")
+            raise FieldError("max_body_bytes", f"must be 1 or more, not {self.max_body_bytes}")
         if self.deadline_s is not None and not self.deadline_s > 0:
-            raise ConfigError(f"deadline_s: must be above 0, not {self.deadline_s}")
+            raise FieldError("deadline_s", f"must be above 0, not {self.deadline_s}")
 
     @property
     def address(self) -> Address:
@@ -72,10 +82,17 @@ class Config:
         return Address.parse(self.listen)
 
 
+def _parsed(field: str, text: str) -> Address:
+    try:
+        return Address.parse(text)
+    except ConfigError as error:
+        raise FieldError(field, str(error)) from error
+
+
 def _check_target(target: str) -> None:
     if target.startswith("unix:"):
         if target == "unix:":
-            raise ConfigError("service: unix: needs a path")
+            raise FieldError("service", "unix: needs a path")
         return
-    if Address.parse(target).port == 0:
-        raise ConfigError(f"service: port 0 cannot be called: {target!r}")
+    if _parsed("service", target).port == 0:
+        raise FieldError("service", f"port 0 cannot be called: {target!r}")

@@ -59,6 +59,11 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
         self.body: ErrorBody = {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
+    @property
+    def message(self) -> str:
+        """What the client is told."""
+        return self.body["error"]["message"]
+
     def response(self) -> Response:
         """Make the whole HTTP response of the error."""
         return Response(orjson.dumps(self.body), self.status, self.headers, "application/json")

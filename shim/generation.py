@@ -1,6 +1,5 @@
 """What chat and completions share: from a request that is translated to the HTTP response."""
 
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -12,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from shim.client import E, EventStream
+from shim.client import E, EventStream, Q
 from shim.disconnect import unless_gone
 from shim.errors import ApiError, ErrorBody, from_grpc
 from shim.fold import Part, fold
@@ -20,11 +19,10 @@ from shim.logs import RequestRecord, record_of
 from shim.params import Params
 from shim.respond import Chunks
 from shim.shapes import Completion, D
-from shim.translate import Q, Translated
+from shim.translate import Translated
 
 W = TypeVar("W")
 
-_VISIBLE_ASCII = re.compile(r"[!-~]{1,128}")
 _DONE = b"data: [DONE]\n\n"
 
 
@@ -37,12 +35,6 @@ class Kind(Generic[E, D, W]):
     object_name: str
 
 
-def request_id_of(request: Request) -> str:
-    """Read the id that the client gave; empty where it gave none that can be used."""
-    given = request.headers.get("x-request-id", "")
-    return given if _VISIBLE_ASCII.fullmatch(given) else ""
-
-
 async def answer(
     http: Request, request: Translated[Q], opening: Callable[[], Awaitable[EventStream[E]]], kind: Kind[E, D, W]
 ) -> Response:
@@ -53,7 +45,6 @@ async def answer(
     """
     record = record_of(http)
     record.model = request.wire.model
-    record.request_id = request.wire.request_id or None
     try:
         if request.stream:
             return await unless_gone(http, _stream(request, opening, kind, record))
@@ -66,7 +57,7 @@ async def _stream(
     request: Translated[Q], opening: Callable[[], Awaitable[EventStream[E]]], kind: Kind[E, D, W], record: RequestRecord
 ) -> Response:
     events = await opening()
-    record.request_id = events.started.request_id
+    record.request_id = events.started.request_id or record.request_id
     chunks = kind.chunks(events, request.choices, include_usage=request.include_usage)
     return _StreamResponse(_sse(chunks, request.params, record), events)
 
@@ -76,20 +67,20 @@ async def _whole(
 ) -> Response:
     events = await opening()
     try:
-        record.request_id = events.started.request_id
+        record.request_id = events.started.request_id or record.request_id
         chunks = kind.chunks(events, request.choices, include_usage=True)
         whole = await fold(chunks, kind.object_name, kind.part, request.choices)
     finally:
         events.close()
-    _count(record, chunks)
-    return Response(orjson.dumps(whole), media_type="application/json", headers=_headers(events))
+    _conclude(record, chunks)
+    return Response(orjson.dumps(whole), media_type="application/json")
 
 
 class _StreamResponse(EventSourceResponse):
     """A stream that ends its generation however it ends itself, even before its first chunk."""
 
     def __init__(self, body: AsyncIterator[bytes], events: EventStream[E]) -> None:
-        super().__init__(body, headers=_headers(events), sep="\n")
+        super().__init__(body, sep="\n")
         self._close = events.close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,7 +99,7 @@ async def _sse(chunks: Chunks[E, D], params: Params, record: RequestRecord) -> A
     except ApiError as error:
         yield _failed(error, record)
     else:
-        _count(record, chunks)
+        _conclude(record, chunks)
         yield _DONE
 
 
@@ -117,15 +108,13 @@ def _event(value: Completion[D] | ErrorBody) -> bytes:
 
 
 def _failed(error: ApiError, record: RequestRecord) -> bytes:
-    record.error = error.body["error"]["message"]
+    record.error = error.message
     return _event(error.body)
 
 
-def _headers(events: EventStream[E]) -> dict[str, str]:
-    return {"x-request-id": events.started.request_id}
-
-
-def _count(record: RequestRecord, chunks: Chunks[E, D]) -> None:
+def _conclude(record: RequestRecord, chunks: Chunks[E, D]) -> None:
+    record.finish = chunks.finish[0] if len(chunks.finish) == 1 else chunks.finish
     if chunks.usage is not None:
         record.prompt_tokens = chunks.usage["prompt_tokens"]
         record.completion_tokens = chunks.usage["completion_tokens"]
+        record.reasoning_tokens = chunks.usage["completion_tokens_details"]["reasoning_tokens"]

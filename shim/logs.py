@@ -17,29 +17,35 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("shim")
 class RequestRecord:
     """What the log will say about a request; routes fill in what they learn."""
 
+    request_id: str
     method: str
     path: str
     started_at: float = field(default_factory=time.perf_counter)
-    request_id: str | None = None
     model: str | None = None
     status: int | None = None
     error: str | None = None
+    finish: str | list[str | None] | None = None
+    """The answer's finish reason; of several choices, all of theirs."""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    reasoning_tokens: int | None = None
 
     def write(self) -> None:
-        """Write the request's line; the duration is in seconds."""
+        """Write the request's line, in the names that the service's own has; the duration is in milliseconds."""
         log.info(
             "request",
+            **{"from": "shim"},
             request_id=self.request_id,
             method=self.method,
             route=self.path,
             model=self.model,
             status=self.status,
             error=self.error,
-            duration_s=round(time.perf_counter() - self.started_at, 6),
+            finish=self.finish,
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
+            reasoning_tokens=self.reasoning_tokens,
+            total_ms=round((time.perf_counter() - self.started_at) * 1000, 1),
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from shim.config import Config, ConfigError
+from shim.config import Config, ConfigError, FieldError
 
 _TYPE_NAMES = {str: "a string", int: "an integer", float: "a number"}
 _KEYS: dict[str, type] = {
@@ -35,7 +35,11 @@ def read_config(argv: Sequence[str]) -> Config:
     values = (_read_file(path) if path else {}) | flags
     if "service" in values:
         values["service"] = tuple(values["service"])
-    return Config(**values)
+    try:
+        return Config(**values)
+    except FieldError as error:
+        name = f"--{error.field.replace('_', '-')}" if error.field in flags else f"{path}: {error.field}"
+        raise ConfigError(f"{name}: {error.reason}") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
         help="the gRPC service; repeat for several replicas; default 127.0.0.1:50051",
     )
     parser.add_argument("--workers", type=int, metavar="N", help="processes that share the port; default 1")
+    parser.add_argument(
+        "--drain-s", type=float, metavar="S", help="seconds that running streams may take to finish; default 600"
+    )
     parser.add_argument(
         "--config", type=Path, metavar="FILE.toml", help="a file that says the same and more; flags win"
     )

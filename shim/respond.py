@@ -21,7 +21,8 @@ _FINISH_REASONS = {
 class Chunks(ABC, Generic[E, D]):
     """One stream of chunks with choices of type D, from events of type E.
 
-    `usage` is set once the service has told it, which it does last.
+    `finish` has the finish reason of each choice that has one yet; `usage` is set once the service has told
+    it, which it does last.
     """
 
     id_prefix: ClassVar[str]
@@ -33,6 +34,7 @@ class Chunks(ABC, Generic[E, D]):
         self._include_usage = include_usage
         self._id = f"{self.id_prefix}-{events.started.request_id}"
         self._created = int(time.time())
+        self.finish: list[str | None] = [None] * choices
         self.usage: shapes.Usage | None = None
 
     async def __aiter__(self) -> AsyncIterator[Completion[D]]:
@@ -44,6 +46,8 @@ class Chunks(ABC, Generic[E, D]):
             if kind == "completed":
                 self.usage = _usage(event.completed.usage)
             elif (more := self._choice(event, kind)) is not None:
+                if more["finish_reason"]:
+                    self.finish[more["index"]] = more["finish_reason"]
                 yield self._chunk([more])
         if self.usage is None:
             raise server_error()

@@ -21,8 +21,16 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,10}")
 T = TypeVar("T", bound=BaseModel)
 
 
-def _error(text: str) -> PydanticCustomError:
-    return PydanticCustomError("value", "{text}", {"text": text})
+def _wrong_type(text: str) -> PydanticCustomError:
+    return PydanticCustomError("invalid_type", "{text}", {"text": text})
+
+
+def _wrong_value(text: str) -> PydanticCustomError:
+    return PydanticCustomError("invalid_value", "{text}", {"text": text})
+
+
+def _unsupported(text: str) -> PydanticCustomError:
+    return PydanticCustomError("unsupported_parameter", "{text}", {"text": text})
 
 
 def _parts(value: object) -> object:
@@ -30,15 +38,15 @@ def _parts(value: object) -> object:
         return [{"type": "text", "text": value}]
     if value is None or isinstance(value, list):
         return value
-    raise _error("must be a string or a list of content parts")
+    raise _wrong_type("must be a string or a list of content parts")
 
 
 def _stops(value: object) -> object:
     stops = [value] if isinstance(value, str) else value
     if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
-        raise _error("must be a string or a list of strings")
+        raise _wrong_type("must be a string or a list of strings")
     if len(stops) > _MAX_STOPS:
-        raise _error(f"must have at most {_MAX_STOPS} strings")
+        raise _wrong_value(f"must have at most {_MAX_STOPS} strings")
     return stops
 
 
@@ -46,23 +54,31 @@ def _is_int32(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and _INT32_MIN <= value <= _INT32_MAX
 
 
+def _is_integer(value: object) -> bool:
+    # JSON's integers beyond 64 bits arrive as floats.
+    huge = isinstance(value, float) and abs(value) >= 2**63
+    return huge or (isinstance(value, int) and not isinstance(value, bool))
+
+
 def _bias(value: object) -> object:
     if not isinstance(value, dict):
-        raise _error("must be an object of token ids to numbers")
+        raise _wrong_type("must be an object of token ids to numbers")
     bad = next((key for key in value if not (_INTEGER.fullmatch(key) and _is_int32(int(key)))), None)
     if bad is not None:
-        raise _error(f"{bad!r} is not a token id")
+        raise _wrong_value(f"{bad!r} is not a token id")
     return {int(key): bias for key, bias in value.items()}
 
 
 def _prompt(value: object) -> object:
     if isinstance(value, list) and value and isinstance(value[0], str | list):
         if len(value) > 1:
-            raise _error("several prompts in one request are not supported; send one")
+            raise _unsupported("several prompts in one request are not supported; send one")
         value = value[0]
     if isinstance(value, str) or (isinstance(value, list) and all(map(_is_int32, value))):
         return value
-    raise _error("must be a string or a list of token ids")
+    if isinstance(value, list) and all(map(_is_integer, value)):
+        raise _wrong_value("has a token id that is out of range")
+    raise _wrong_type("must be a string or a list of token ids")
 
 
 def _tool_choice(value: object) -> object:
@@ -70,7 +86,8 @@ def _tool_choice(value: object) -> object:
         return {"type": value}
     if isinstance(value, dict) and value.get("type") == "function":
         return value
-    raise _error("must be none, auto, required or an object that names a function")
+    wrong = _wrong_value if isinstance(value, str | dict) else _wrong_type
+    raise wrong("must be none, auto, required or an object that names a function")
 
 
 class _Schema(BaseModel):
@@ -229,7 +246,7 @@ def read(schema: type[T], body: dict[str, object]) -> T:
     try:
         return schema.model_validate(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        first = error.errors(include_url=False, include_context=False)[0]
         raise _blame(first) from error
 
 
@@ -240,4 +257,16 @@ def _blame(error: ErrorDetails) -> ApiError:
         param += "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in rest)
     if error["type"] == "missing":
         return bad_request(f"{param} is required.", param, "missing_required_parameter")
-    return bad_request(f"{param}: {error['msg']}.", param, "invalid_type")
+    return bad_request(f"{param}: {error['msg']}.", param, _code(error))
+
+
+def _code(error: ErrorDetails) -> str:
+    match error["type"]:
+        case "invalid_type" | "unsupported_parameter" as own:
+            return own
+        case "int_type" if _is_integer(error["input"]):
+            return "invalid_value"
+        case "literal_error" if not isinstance(error["input"], str):  # all of ours are strings
+            return "invalid_type"
+        case kind:
+            return "invalid_type" if kind.endswith("_type") else "invalid_value"

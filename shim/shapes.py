@@ -51,9 +51,10 @@ class Delta(TypedDict, total=False):
 
 
 class Indexed(TypedDict):
-    """Anything of one choice."""
+    """Anything of one choice; the finish reason is there once it has ended."""
 
     index: int
+    finish_reason: str | None
 
 
 class ChatDelta(Indexed):
@@ -61,7 +62,6 @@ class ChatDelta(Indexed):
 
     delta: Delta
     logprobs: None
-    finish_reason: str | None
 
 
 class Message(TypedDict):
@@ -88,7 +88,6 @@ class TextChoice(Indexed):
 
     text: str
     logprobs: None
-    finish_reason: str | None
 
 
 C = TypeVar("C")

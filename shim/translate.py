@@ -2,17 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic
 
 import orjson
 from google.protobuf.struct_pb2 import Struct
 
 from mlx_grpc.v1 import generation_pb2 as wire
 from shim import schemas
+from shim.client import Q
 from shim.errors import bad_request
 from shim.params import Params
-
-Q = TypeVar("Q", bound=wire.ChatRequest | wire.GenerateRequest)
 
 _ROLES = {
     "system": wire.ROLE_SYSTEM,
@@ -213,12 +212,12 @@ def _json(value: dict[str, object], param: str) -> str:
     try:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError as error:  # what could be read may still be too deep to write
-        raise bad_request(f"{param} is nested too deeply.", param) from error
+        raise bad_request(f"{param} is nested too deeply.", param, "invalid_value") from error
 
 
 def _struct(value: dict[str, object], param: str) -> Struct:
     if _is_deeper(value, _STRUCT_DEPTH):
-        raise bad_request(f"{param} is nested more than {_STRUCT_DEPTH} deep.", param)
+        raise bad_request(f"{param} is nested more than {_STRUCT_DEPTH} deep.", param, "invalid_value")
     struct = Struct()
     struct.update(value)  # type: ignore[arg-type]  # any JSON value will do
     return struct

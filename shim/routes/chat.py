@@ -6,7 +6,8 @@ from shim import schemas, translate
 from shim.body import read_object
 from shim.context import Context
 from shim.fold import ChatPart
-from shim.generation import Kind, answer, request_id_of
+from shim.generation import Kind, answer
+from shim.logs import record_of
 from shim.openapi import body_of
 from shim.respond import ChatChunks
 
@@ -21,7 +22,7 @@ def router(context: Context) -> APIRouter:
     async def create(http: Request) -> Response:
         """Answer a conversation, as a stream of server-sent events where `stream` is true."""
         body = await read_object(http, context.config.max_body_bytes)
-        request = translate.chat(schemas.read(schemas.ChatRequest, body), request_id_of(http))
+        request = translate.chat(schemas.read(schemas.ChatRequest, body), record_of(http).request_id)
         return await answer(http, request, lambda: context.replicas.chat(request.wire), _KIND)
 
     return routes

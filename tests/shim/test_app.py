@@ -1,13 +1,16 @@
 """The app as a whole: routes that are not there, request ids, the log, and the document."""
 
+import re
 from collections.abc import MutableMapping
+from importlib.metadata import version
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 
 from mlx_grpc.v1 import generation_pb2 as wire
-from tests.shim.fakes import ANSWER, FakeService, completed, eventually, finish, invalid, started
+from tests.shim.fakes import ANSWER, Failure, FakeService, Shim, completed, eventually, finish, invalid, started
 
 CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "a secret prompt"}]}
 
@@ -43,9 +46,77 @@ async def test_a_request_id_goes_both_ways(http: httpx.AsyncClient, service: Fak
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 129, "a\tb"])
 async def test_an_unusable_request_id_is_ignored(http: httpx.AsyncClient, service: FakeService, given: str) -> None:
-    """Only up to 128 visible ASCII characters are an id."""
+    """Only up to 128 visible ASCII characters are an id; for all else the shim makes one."""
     await http.post("/v1/chat/completions", json=CHAT, headers=[("x-request-id", given)])
-    assert service.requests[0].request_id == ""
+    assert re.fullmatch("[0-9a-f]{32}", service.requests[0].request_id)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/health", b"", 200),
+        ("GET", "/v1/models", b"", 200),
+        ("GET", "/openapi.json", b"", 200),
+        ("POST", "/v1/chat/completions", b"{", 400),
+        ("GET", "/v1/models/none", b"", 404),
+        ("GET", "/nope", b"", 404),
+        ("PUT", "/v1/completions", b"", 405),
+        ("POST", "/v1/completions", b"x" * (1024 * 1024 + 1), 413),
+    ],
+)
+@pytest.mark.parametrize("given", ["mine", None])
+async def test_every_response_tells_the_id_that_is_logged(
+    http: httpx.AsyncClient,
+    logged: list[MutableMapping[str, Any]],
+    method: str,
+    path: str,
+    body: bytes,
+    status: int,
+    given: str | None,
+) -> None:
+    """Whatever comes of a request, its answer and its line have the client's id, or one that the shim made."""
+    headers = {"x-request-id": given} if given else {}
+    response = await http.request(method, path, content=body, headers=headers)
+    assert response.status_code == status
+    told = response.headers["x-request-id"]
+    assert told == given if given else re.fullmatch("[0-9a-f]{32}", told)
+    assert [(entry["request_id"], entry["status"]) for entry in logged] == [(told, status)]
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        ([invalid("messages")], 400),
+        ([Failure(grpc.StatusCode.UNAVAILABLE)], 503),
+        ([started(""), finish(wire.FINISH_REASON_UNSPECIFIED)], 500),
+    ],
+)
+async def test_a_failed_request_can_be_followed_through_both_logs(
+    http: httpx.AsyncClient,
+    service: FakeService,
+    logged: list[MutableMapping[str, Any]],
+    script: list[Any],
+    status: int,
+) -> None:
+    """The id that the shim made is the wire's, the answer's and the log's, and the line has the error."""
+    service.script = script
+    response = await http.post("/v1/chat/completions", json=CHAT)
+    assert response.status_code == status
+    (entry,) = logged
+    assert service.requests[0].request_id == response.headers["x-request-id"] == entry["request_id"]
+    assert (entry["status"], entry["error"]) == (status, response.json()["error"]["message"])
+
+
+async def test_a_request_that_is_refused_while_draining_is_logged_with_its_error(
+    http: httpx.AsyncClient, shim: Shim, logged: list[MutableMapping[str, Any]]
+) -> None:
+    """What was never taken can be found too."""
+    shim.drain()
+    response = await http.post("/v1/chat/completions", json=CHAT)
+    (entry,) = logged
+    assert (response.status_code, entry["status"]) == (503, 503)
+    assert entry["request_id"] == response.headers["x-request-id"]
+    assert entry["error"] == response.json()["error"]["message"]
 
 
 async def test_an_error_tells_the_clients_id(http: httpx.AsyncClient, service: FakeService) -> None:
@@ -76,14 +147,27 @@ async def test_a_bug_is_a_500_that_tells_nothing(http: httpx.AsyncClient, servic
 async def test_one_line_a_request_is_logged_without_the_prompt(
     http: httpx.AsyncClient, logged: list[MutableMapping[str, Any]], stream: bool
 ) -> None:
-    """The log tells id, route, model, status, duration and tokens, and no text."""
+    """The log tells id, route, model, status, finish, tokens and duration, and no text."""
     await http.post("/v1/chat/completions", json=CHAT | {"stream": stream})
     await eventually(lambda: bool(logged))  # the line is written after the last byte
     (entry,) = [entry for entry in logged if entry["event"] == "request"]
-    assert entry["duration_s"] > 0
-    wanted = {"request_id": "req-1", "route": "/v1/chat/completions", "model": "tiny", "status": 200}
-    assert entry.items() >= (wanted | {"prompt_tokens": 3, "completion_tokens": 4}).items()
-    assert "secret" not in str(entry)
+    total_ms = entry.pop("total_ms")
+    assert 0 < total_ms == round(total_ms, 1)
+    assert entry == {
+        "event": "request", "log_level": "info", "from": "shim", "request_id": "req-1", "method": "POST",
+        "route": "/v1/chat/completions", "model": "tiny", "status": 200, "error": None, "finish": "stop",
+        "prompt_tokens": 3, "completion_tokens": 4, "reasoning_tokens": 1,
+    }  # fmt: skip
+
+
+async def test_the_log_tells_how_each_choice_finished(
+    http: httpx.AsyncClient, service: FakeService, logged: list[MutableMapping[str, Any]]
+) -> None:
+    """Several choices have a list, in the order of their indices."""
+    service.script = [started(), finish(wire.FINISH_REASON_LENGTH, 1), finish(index=0), completed()]
+    await http.post("/v1/chat/completions", json=CHAT | {"n": 2})
+    (entry,) = logged
+    assert entry["finish"] == ["stop", "length"]
 
 
 async def test_the_document_describes_the_bodies(http: httpx.AsyncClient) -> None:
@@ -94,3 +178,15 @@ async def test_the_document_describes_the_bodies(http: httpx.AsyncClient) -> Non
     assert "messages" in schemas[body["$ref"].rpartition("/")[2]]["properties"]
     references = {part.split('"')[1] for part in str(document).replace("'", '"').split('"$ref": ')[1:]}
     assert {reference.rpartition("/")[2] for reference in references} <= schemas.keys()
+
+
+async def test_the_document_describes_what_is_answered(http: httpx.AsyncClient) -> None:
+    """The version is the package's, refusals are OpenAI's error object, and FastAPI's own 422 is nowhere."""
+    document = (await http.get("/openapi.json")).json()
+    assert document["info"]["version"] == version("mlx-grpc")
+    assert "422" not in str(document)
+    assert "ValidationError" not in str(document)
+    for path in ("/v1/chat/completions", "/v1/completions"):
+        refused = document["paths"][path]["post"]["responses"]["400"]["content"]["application/json"]["schema"]
+        assert refused == {"$ref": "#/components/schemas/Error"}
+    assert "error" in document["components"]["schemas"]["Error"]["properties"]

@@ -1,7 +1,9 @@
 """Request bodies that are not what they should be, over a real socket."""
 
 import asyncio
+import http.client
 from collections.abc import AsyncIterator
+from contextlib import closing
 
 import httpx
 import pytest
@@ -73,6 +75,45 @@ async def test_too_large_a_body_is_refused_before_it_has_arrived(shim: Shim) -> 
         writer.close()
         await writer.wait_closed()
         assert b" 413 " in status
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_client_that_closes_gets_its_413(shim: Shim, chunked: bool) -> None:
+    """What such a client still sends is read before the connection closes, so that it is not reset."""
+
+    def ask() -> tuple[int, bytes]:
+        body = iter([b"x" * LIMIT] * 10) if chunked else b"x" * (10 * LIMIT)
+        with closing(http.client.HTTPConnection("127.0.0.1", shim.port, timeout=TIMEOUT_S)) as connection:
+            connection.request("POST", "/v1/chat/completions", body, {"connection": "close"}, encode_chunked=chunked)
+            response = connection.getresponse()
+            return response.status, response.read()
+
+    status, body = await asyncio.to_thread(ask)
+    assert status == 413
+    assert b"invalid_request_error" in body
+
+
+@pytest.mark.parametrize(
+    "head", [b"content-length: 99999999\r\n", b"content-length: 9999999\r\nexpect: 100-continue\r\n"]
+)
+async def test_a_client_that_closes_is_not_read_for_long(shim: Shim, head: bytes) -> None:
+    """A size beyond all bounds, and a body that is held back until it is asked for, are answered at once."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", shim.port)
+    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n" + head + b"\r\n")
+    assert b" 413 " in await asyncio.wait_for(reader.readline(), TIMEOUT_S)
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_client_that_stalls_gets_its_413(shim: Shim, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not come in time is not waited for."""
+    monkeypatch.setattr("shim.body._DISCARD_S", 0.1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", shim.port)
+    head = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 9999999\r\n\r\nxxx"
+    writer.write(head)
+    assert b" 413 " in await asyncio.wait_for(reader.readline(), TIMEOUT_S)
+    writer.close()
+    await writer.wait_closed()
 
 
 async def test_unknown_fields_are_ignored(http: httpx.AsyncClient) -> None:

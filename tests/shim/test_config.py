@@ -21,6 +21,7 @@ from shim.config import Address, Config, ConfigError
         {"workers": 0},
         {"drain_s": -1.0},
         {"drain_s": float("nan")},
+        {"drain_s": float("inf")},
         {"max_body_bytes": 0},
         {"deadline_s": 0.0},
     ],

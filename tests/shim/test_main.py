@@ -113,13 +113,12 @@ async def test_a_second_signal_ends_at_once_and_the_generation_with_it(service: 
             await running
 
 
-async def test_the_drain_is_bounded(service: FakeService, tmp_path: Path) -> None:
+async def test_the_drain_is_bounded(service: FakeService) -> None:
     """A stream that does not end is cut when the drain's time is over, and the exit code is still 0."""
     block = Block()
     service.script = [started(), block]
-    file = tmp_path / "shim.toml"
-    file.write_text(f'service = "{service.address}"\ndrain_s = 0.3')
-    async with started_shim("--config", str(file)) as shim, httpx.AsyncClient(base_url=shim.url) as client:
+    flags = ("--service", service.address, "--drain-s", "0.3")
+    async with started_shim(*flags) as shim, httpx.AsyncClient(base_url=shim.url) as client:
         running = asyncio.create_task(client.post(CHAT_PATH, json=CHAT))
         await asyncio.wait_for(block.reached.wait(), TIMEOUT_S)
         shim.signal(signal.SIGTERM)
@@ -132,8 +131,10 @@ async def test_logs_are_json_lines(service: FakeService) -> None:
     """Every line on standard error is one JSON event, and standard output holds the ready line only."""
     async with started_shim("--service", service.address) as shim, httpx.AsyncClient(base_url=shim.url) as client:
         await client.post(CHAT_PATH, json=CHAT)
+        await client.get('/"%0a%ff{')
         shim.signal(signal.SIGTERM)
         output, errors = await shim.process.communicate()
     assert output == b""
-    (entry,) = [json.loads(line) for line in errors.splitlines()]
-    assert (entry["event"], entry["level"], entry["status"]) == ("request", "info", 200)
+    whole, refused = [json.loads(line) for line in errors.splitlines()]
+    assert (whole["event"], whole["from"], whole["level"], whole["status"]) == ("request", "shim", "info", 200)
+    assert (refused["model"], refused["status"]) == (None, 404)

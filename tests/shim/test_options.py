@@ -22,6 +22,40 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--listen", "nowhere"),
+        ("--listen", "h:99999"),
+        ("--service", "x"),
+        ("--service", "x:0"),
+        ("--service", "unix:"),
+        ("--workers", "0"),
+        ("--drain-s", "nan"),
+        ("--drain-s", "inf"),
+    ],
+)
+def test_a_bad_flag_is_refused_by_name(flag: str, value: str) -> None:
+    """The error begins with the flag as it was written."""
+    with pytest.raises(ConfigError, match=f"^{flag}: "):
+        read_config([flag, value])
+
+
+@pytest.mark.parametrize("key", ["listen", "service"])
+def test_a_bad_address_in_the_file_is_refused_by_its_key(tmp_path: Path, key: str) -> None:
+    """What the file says is blamed on the file, even where another flag is given."""
+    file = tmp_path / "shim.toml"
+    file.write_text(f'{key} = "nowhere"')
+    with pytest.raises(ConfigError, match=rf"shim\.toml: {key}: not HOST:PORT"):
+        read_config(["--config", str(file), "--workers", "2"])
+
+
+def test_the_drain_has_the_services_time_and_a_flag() -> None:
+    """Ten minutes, unless --drain-s says otherwise."""
+    assert read_config([]).drain_s == 600
+    assert read_config(["--drain-s", "1.5"]).drain_s == 1.5
+
+
+@pytest.mark.parametrize(
     "text", ["nonsense", "surprise = 1", "workers = '2'", "workers = true", "service = [1]", "drain_s = 'x'"]
 )
 def test_a_bad_file_is_refused_by_name(tmp_path: Path, text: str) -> None:

@@ -169,6 +169,64 @@ def test_a_wrong_field_is_named(fields: Json, param: str) -> None:
     assert param in error["message"]
 
 
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"messages": [{"role": "robot", "content": "x"}]}, "invalid_value"),
+        ({"messages": [{"role": 5, "content": "x"}]}, "invalid_type"),
+        ({"messages": [{"role": "user", "content": 5}]}, "invalid_type"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "invalid_value"),
+        ({"messages": "x"}, "invalid_type"),
+        ({"messages": ["x"]}, "invalid_type"),
+        ({"messages": None}, "invalid_type"),
+        ({"model": ""}, "invalid_value"),
+        ({"model": 5}, "invalid_type"),
+        ({"temperature": "1"}, "invalid_type"),
+        ({"n": 1.5}, "invalid_type"),
+        ({"n": 2**31}, "invalid_value"),
+        ({"seed": 2**63}, "invalid_value"),
+        ({"seed": float(2**70)}, "invalid_value"),
+        ({"seed": "1"}, "invalid_type"),
+        ({"stop": list("abcde")}, "invalid_value"),
+        ({"stop": [5]}, "invalid_type"),
+        ({"stop_token_ids": [2**31]}, "invalid_value"),
+        ({"stop_token_ids": ["x"]}, "invalid_type"),
+        ({"logit_bias": []}, "invalid_type"),
+        ({"logit_bias": {"x": 1}}, "invalid_value"),
+        ({"logit_bias": {"5": "x"}}, "invalid_type"),
+        ({"stream": "yes"}, "invalid_type"),
+        ({"tool_choice": "maybe"}, "invalid_value"),
+        ({"tool_choice": {"type": "maybe"}}, "invalid_value"),
+        ({"tool_choice": 5}, "invalid_type"),
+        ({"response_format": {"type": "xml"}}, "invalid_value"),
+        ({"response_format": {"type": "json_schema"}}, "missing_required_parameter"),
+        ({"chat_template_kwargs": {"a": [[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]}}, "invalid_value"),
+        ({"functions": []}, "unsupported_parameter"),
+    ],
+)
+def test_the_code_tells_a_wrong_type_from_a_wrong_value(fields: Json, code: str) -> None:
+    """Only what has another JSON type is invalid_type."""
+    assert refusal(**fields)["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("prompt", "code"),
+    [
+        (["a", "b"], "unsupported_parameter"),
+        ([[1], [2]], "unsupported_parameter"),
+        ([2**31], "invalid_value"),
+        ([1e30], "invalid_value"),
+        ([1.5], "invalid_type"),
+        ([True], "invalid_type"),
+        (5, "invalid_type"),
+        (None, "invalid_type"),
+    ],
+)
+def test_the_code_tells_what_is_wrong_with_a_prompt(prompt: object, code: str) -> None:
+    """Several prompts are not supported; others have the wrong type or value."""
+    assert completion_refusal(prompt=prompt)["code"] == code
+
+
 def nested(depth: int) -> Json:
     value: Json = {}
     for _ in range(depth):
