@@ -110,23 +110,31 @@ class Scheduler:
         sequence.prefilled += count
 
     def _decode(self, arrivals: list[Sequence], done: Step) -> None:
-        """Let the arrivals join and give every row one token; rows that ended leave."""
-        if not (arrivals or self._batch):
-            return
+        """Give every row one token; rows that ended leave, and arrivals join, now or after what is under way."""
         try:
+            if arrivals and not self._batch.is_ahead:
+                self._batch.join(arrivals)
+                arrivals = []
+            if self._batch:
+                self._advance(self._batch.step(ahead=not arrivals and self._goes_on), done)
             if arrivals:
                 self._batch.join(arrivals)
-            drawn = self._batch.step()
-        except Exception as error:  # noqa: BLE001 - the pass is one for all rows, so all of them are lost; the engine goes on
+        except Exception as error:  # noqa: BLE001 - the pass is one for all rows, so all are lost; the engine goes on
             done.rows.extend(_failed(sequence, error) for sequence in dict.fromkeys([*self._batch.rows, *arrivals]))
             self._batch = Batch(self._model)
-            return
-        rows = [_advance(sequence, token) for sequence, token in zip(self._batch.rows, drawn, strict=True)]
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether some row may have a token after the next one."""
+        return any(row.generated + 1 < row.submit.max_tokens for row in self._batch.rows)
+
+    def _advance(self, drawn: list[int | Exception], done: Step) -> None:
+        rows = [_taken(sequence, token) for sequence, token in zip(self._batch.rows, drawn, strict=True)]
         done.rows.extend(rows)
         self._batch.leave([s for s, row in zip(self._batch.rows, rows, strict=True) if row.finish])
 
 
-def _advance(sequence: Sequence, token: int | Exception) -> Row:
+def _taken(sequence: Sequence, token: int | Exception) -> Row:
     if isinstance(token, Exception):
         return _failed(sequence, token)
     return Row(sequence.submit.seq, [token], sequence.append(token))

@@ -43,11 +43,44 @@ def prefilled(model: Module, seq: int, prompt: list[int], sampling: Sampling = G
     return sequence
 
 
-def step(batch: Batch) -> None:
+def step(batch: Batch, *, ahead: bool = False) -> None:
     """Decode a token for each row."""
-    for row, token in zip(batch.rows, batch.step(), strict=True):
+    for row, token in zip(batch.rows, batch.step(ahead=ahead), strict=True):
         assert isinstance(token, int)
         row.append(token)
+
+
+def test_steps_taken_ahead_change_nothing(model: Module) -> None:
+    """Rows leave while the next tokens are under way, others join after them, and each says what it says alone."""
+    batch = Batch(model)
+    prompts = [[1, 2, 3], [4], list(range(20)), [7, 7]]
+    rows = [prefilled(model, seq, prompt) for seq, prompt in enumerate(prompts)]
+    said: dict[int, list[int]] = {seq: [] for seq in range(4)}
+    batch.join(rows[:3])
+    plan: list[tuple[bool, int | None, int | None]] = [
+        (True, None, None), (True, 1, None), (True, None, None), (False, None, 3),
+        (True, None, None), (True, 0, None), (True, 3, None), (True, None, None),
+    ]  # fmt: skip
+    for ahead, leaver, arrival in plan:
+        step(batch, ahead=ahead)
+        assert batch.is_ahead == ahead
+        for row in batch.rows:
+            said[row.submit.seq].append(row.last_token)
+        if leaver is not None:
+            batch.leave([rows[leaver]])
+        if arrival is not None:
+            batch.join([rows[arrival]])
+    assert [len(said[seq]) for seq in range(4)] == [6, 2, 8, 3]
+    for seq, prompt in enumerate(prompts):
+        assert said[seq] == alone(model, prompt, max_tokens=len(said[seq]))
+
+
+def test_nothing_is_under_way_where_a_row_draws(model: Module) -> None:
+    """A token that is drawn on the host cannot be read before it is."""
+    batch = Batch(model)
+    batch.join([prefilled(model, 0, [1, 2]), prefilled(model, 1, [3], Sampling(seed=1))])
+    step(batch, ahead=True)
+    assert not batch.is_ahead
 
 
 def test_rows_join_and_leave_in_any_number(model: Module) -> None:
