@@ -120,13 +120,19 @@ class Generation:
         """
         events: list[GenerationEvent] = []
         while not events and self.completed is None:
+            tokens: list[int] = []
+            finish: str | None = None
             for item in await self._stream.take():
                 match item:
                     case frames.Progress():
                         events += self._start(item)
+                    case frames.Row(finish="error", error=error):
+                        raise EngineFault(error)
                     case frames.Row():
-                        events += self._advance(item)
-            events = merged(events)  # a reader that is slow gets many tokens in one message
+                        # A reader that is slow gets many tokens in one message.
+                        tokens += item.tokens
+                        finish = item.finish
+            events += self._advance(tokens, finish)
             if self.finish is not None:
                 self._stream.close()
                 self.completed = Completed(self.usage, self.timings)
@@ -143,27 +149,21 @@ class Generation:
         self._admitted = max(progress.admitted, self._arrived)
         return [Started(self.model, self._prompt_tokens), *([Text(self._echo, ())] if self._echo else [])]
 
-    def _advance(self, row: frames.Row) -> list[GenerationEvent]:
-        if self.finish is not None:
-            return []
-        if row.finish == "error":
-            raise EngineFault(row.error)
-        if row.tokens:
+    def _advance(self, tokens: list[int], finish: str | None) -> list[Piece]:
+        if tokens:
             self._last = time.monotonic()
             self._first = self._first or self._last
-        pieces = self._parse(row)
+        pieces = self._parse(tokens, finish)
         if pieces and isinstance(pieces[-1], Ended):
             self.finish = pieces[-1]
-        return [*pieces]
-
-    def _parse(self, row: frames.Row) -> list[Piece]:
-        if row.finish is None:
-            return self._parser.feed(row.tokens)
-        text, stop = (row.tokens[:-1], row.tokens[-1]) if row.finish == "stop" else (row.tokens, None)
-        pieces = self._parser.feed(text)
-        if not self._parser.ended:
-            pieces += self._parser.end(FinishReason.LENGTH if stop is None else FinishReason.STOP, stop)
         return pieces
+
+    def _parse(self, tokens: list[int], finish: str | None) -> list[Piece]:
+        if finish is None:
+            return self._parser.feed(tokens)
+        text, stop = (tokens[:-1], tokens[-1]) if finish == "stop" else (tokens, None)
+        pieces = self._parser.feed(text)
+        return merged(pieces + self._parser.end(FinishReason.LENGTH if stop is None else FinishReason.STOP, stop))
 
 
 def _resolve(sampling: Sampling, defaults: frames.Defaults) -> frames.Sampling:

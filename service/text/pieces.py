@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain, groupby
-from typing import Any, TypeVar
+from typing import Any
 
 from service.types import FinishReason
 
@@ -40,19 +40,19 @@ class Ended:
     stop_token: int | None = None
 
 
-P = TypeVar("P")
 Piece = Text | ReasoningText | ReasoningEnded | Ended
 
 
-def merged(pieces: Iterable[P]) -> list[P]:
-    """`pieces` with neighbouring texts of one kind joined; what else is among them stays as it is."""
-    result: list[P] = []
+def merged(pieces: Iterable[Piece]) -> list[Piece]:
+    """`pieces` with neighbouring texts of one kind joined."""
+    result: list[Piece] = []
     for kind, run in groupby(pieces, key=type):
         parts = list(run)
         result += [_joined(kind, parts)] if kind in {Text, ReasoningText} else parts
     return result
 
 
-def _joined(kind: type[Any], parts: list[Any]) -> Any:
+def _joined(kind: type[Any], parts: list[Any]) -> Piece:
     text = "".join(part.text for part in parts)
-    return kind(text, tuple(chain.from_iterable(part.token_ids for part in parts)))
+    joined: Piece = kind(text, tuple(chain.from_iterable(part.token_ids for part in parts)))
+    return joined

@@ -60,11 +60,6 @@ class StopMatcher:
         self.matched: str | None = None
         """The stop string that was found; nothing is let through after it."""
 
-    @property
-    def holds(self) -> bool:
-        """Whether some text is held back."""
-        return bool(self._held)
-
     def feed(self, text: str) -> str:
         """Return what is no part of a stop string, of `text` and of what was held back before."""
         if self.matched is not None:
