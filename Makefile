@@ -11,6 +11,8 @@ WORKERS ?= 2
 # Flags for `make run`, such as SERVICE="--model mine=path/to/folder".
 SERVICE ?=
 SHIM ?=
+# Flags for `make bench`, such as BENCH=--quick or BENCH="--results tests/bench/RESULTS.md".
+BENCH ?=
 PROTOS := $(wildcard protos/mlx_grpc/v1/*.proto)
 SCHEMA := protos/released.binpb
 
@@ -43,7 +45,7 @@ test: install  ## Run all checks and all tests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 bench: install  ## Run the benchmarks, each beside its baseline
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench --json build/bench.json $(BENCH)
 
 soak: install  ## Run the long tests for ten minutes each
 	SOAK_S=600 $(BIN)/python -m pytest tests/soak

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -49,6 +50,7 @@ async def _run(config: ServiceConfig) -> None:
         if starting.done():
             drain_s = 0 if starting.exception() else drain_s
             await starting
+            gc.freeze()  # else a collection goes through all that has been imported, and holds every stream up
             names = ", ".join(model.name for model in config.models)
             print(f"service ready on {', '.join(server.addresses)} ({names})", flush=True)  # noqa: T201 - the contract
             await stopping
@@ -90,8 +92,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", type=Path, metavar="FILE.toml", help="settings; flags win over it")
     parser.add_argument("--cache-dir", metavar="FOLDER", help="where fetched and made files go")
-    parser.add_argument("--max-running", type=int, metavar="N", help="sequences that a model decodes at a time")
+    parser.add_argument("--max-running", type=int, metavar="N", help="choices that a model decodes at a time")
     parser.add_argument("--max-queued", type=int, metavar="N", help="requests that may wait for a model")
+    parser.add_argument("--kv-cache-bytes", type=int, metavar="N", help="memory for a model's keys and values")
+    parser.add_argument(
+        "--prefix-cache-bytes", type=int, metavar="N", help="the part of it for prompts that may come again; 0 is none"
+    )
     parser.add_argument("--drain-s", type=float, metavar="S", help="seconds that running streams may take to finish")
     parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
     return parser

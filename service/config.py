@@ -21,6 +21,13 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlx-grpc"
 
 
+def _check_memory(kv_cache_bytes: int | None, prefix_cache_bytes: int | None) -> None:
+    if kv_cache_bytes is not None and kv_cache_bytes < 1:
+        raise ValueError("kv_cache_bytes must be at least 1")
+    if prefix_cache_bytes is not None and prefix_cache_bytes < 0:
+        raise ValueError("prefix_cache_bytes must be at least 0")
+
+
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One model: a local MLX folder (`path`), a Hugging Face repository (`repo`), or the built-in one (neither)."""
 
@@ -30,6 +37,10 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     revision: str | None = None
     context_length: int | None = None
     """In tokens; lowers what the model says."""
+    kv_cache_bytes: int | None = None
+    """Instead of the service's own setting, for this model."""
+    prefix_cache_bytes: int | None = None
+    """Instead of the service's own setting, for this model."""
 
     def __post_init__(self) -> None:
         if not self.name or any(character.isspace() for character in self.name):
@@ -44,6 +55,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"model {self.name!r} has a revision and no repo")
         if self.context_length is not None and self.context_length < 1:
             raise ValueError(f"model {self.name!r} must have a context_length of at least 1")
+        _check_memory(self.kv_cache_bytes, self.prefix_cache_bytes)
 
     @property
     def source(self) -> str:
@@ -58,11 +70,15 @@ class ServiceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: tuple[ModelConfig, ...] = (ModelConfig(BUILT_IN_MODEL),)
     cache_dir: str = msgspec.field(default_factory=lambda: str(default_cache_dir()))
     max_running: int = 32
-    """Sequences that one model decodes at a time."""
+    """Choices that one model decodes at a time."""
     max_queued: int = 256
-    """Requests that may wait for one model."""
-    prefill_chunk: int = 512
-    """Prompt tokens that one step processes at most."""
+    """Requests that may wait until one model admits them."""
+    prefill_chunk: int | None = None
+    """Tokens of a prompt that one step processes at most; None lets the engine decide from the device."""
+    kv_cache_bytes: int | None = None
+    """Memory for keys and values, of each model; None lets the engine decide from what the machine has."""
+    prefix_cache_bytes: int | None = None
+    """The part of it for prompts that may come again; 0 is none, None lets the engine decide."""
     engine_threads: int = 1
     """Threads of the BLAS library, where MLX computes on the CPU."""
     max_request_bytes: int = 16 << 20
@@ -83,8 +99,9 @@ class ServiceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if len(set(names)) < len(names):
             raise ValueError("two models have the same name")
         for name in ("max_running", "max_queued", "prefill_chunk", "engine_threads", "max_request_bytes"):
-            if getattr(self, name) < 1:
+            if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1")
+        _check_memory(self.kv_cache_bytes, self.prefix_cache_bytes)
         for name in ("heartbeat_timeout_s", "drain_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0")

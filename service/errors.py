@@ -54,6 +54,24 @@ class ContextTooLong(ServiceError):
         self.got = got
 
 
+class InsufficientMemory(ServiceError):
+    """A request can never fit into the model's memory for keys and values. Both figures are in tokens."""
+
+    def __init__(self, needed: int, available: int) -> None:
+        super().__init__(
+            f"the prompt and its answer need memory for {needed} tokens, and there is memory for {available}"
+        )
+        self.needed = needed
+        self.available = available
+
+
+class DeadlineExceeded(ServiceError):
+    """The request could not be started or finished in the time that the caller gave it."""
+
+    def __init__(self) -> None:
+        super().__init__("the request ran out of the time that its deadline left")
+
+
 class UnknownModel(ServiceError):
     """No model has this alias."""
 

@@ -10,6 +10,9 @@ from service.errors import InvalidField
 MAX_REQUEST_ID = 128
 """In characters."""
 MAX_CHOICES = 128
+MAX_TOP_LOGPROBS = 20
+MAX_SALT = 256
+"""In characters."""
 # The bounds below are far above what anyone needs. They keep what a request costs before it is admitted small, since
 # that time is taken from all others.
 MAX_MESSAGES = 4096
@@ -137,21 +140,65 @@ class Stopping:
 
 
 @dataclass(frozen=True, slots=True)
+class Output:
+    """What to return beside the text. `top_logprobs` and `prompt_logprobs` count alternatives."""
+
+    logprobs: bool = False
+    top_logprobs: int = 0
+    prompt_logprobs: int | None = None
+    """None is no log-probabilities of the prompt."""
+    token_ids: bool = False
+    echo: bool = False
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        _within("top_logprobs", self.top_logprobs, 0, MAX_TOP_LOGPROBS)
+        _within("prompt_logprobs", self.prompt_logprobs, 0, MAX_TOP_LOGPROBS)
+        if self.top_logprobs and not self.logprobs:
+            raise InvalidField("top_logprobs", "needs logprobs")
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """How the prefix cache may be used: prefixes are shared inside one `salt`."""
+
+    salt: str = ""
+    bypass: bool = False
+
+    def __post_init__(self) -> None:
+        check_count("salt", len(self.salt), MAX_SALT, "characters")
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
-    """What both generating calls share. `token_ids` and `echo` say what to return beside the text."""
+    """What both generating calls share. `n` is the number of choices; a higher `priority` is admitted first."""
 
     model: str
     request_id: str
     sampling: Sampling
     stopping: Stopping
-    token_ids: bool = False
-    echo: bool = False
+    output: Output = field(default_factory=Output)
+    cache: Cache = field(default_factory=Cache)
+    n: int = 1
+    priority: int = 0
 
     def __post_init__(self) -> None:
         if len(self.request_id) > MAX_REQUEST_ID or not self.request_id.isprintable():
             raise InvalidField("request_id", f"must be at most {MAX_REQUEST_ID} printable characters")
-        if self.stopping.max_tokens == 0 and not self.echo:
-            raise InvalidField("stopping.max_tokens", "must be at least 1, unless the prompt is echoed")
+        if not 1 <= self.n <= MAX_CHOICES:
+            raise InvalidField("n", f"must be from 1 to {MAX_CHOICES}")
+        scores = self.output.echo or self.output.prompt_logprobs is not None
+        if self.stopping.max_tokens == 0 and not scores:
+            raise InvalidField("stopping.max_tokens", "must be at least 1, unless the prompt is echoed or scored")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who asks, since when and until when. Times are in seconds of the monotonic clock."""
+
+    caller: str
+    arrived: float
+    deadline: float | None = None
 
 
 def check_count(name: str, count: int, most: int, of_what: str = "entries") -> None:

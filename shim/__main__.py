@@ -6,6 +6,7 @@ from functools import partial
 
 import uvloop
 
+import shim.grpc_core  # noqa: F401 - before all that imports grpc
 from shim import logs
 from shim.config import Config, ConfigError
 from shim.options import read_config

@@ -10,6 +10,7 @@ from mlx_grpc.v1.admin_pb2_grpc import AdminServiceStub
 from mlx_grpc.v1.generation_pb2 import ChatRequest, ChatResponse, GenerateRequest, GenerateResponse, Started
 from mlx_grpc.v1.generation_pb2_grpc import GenerationServiceStub
 from mlx_grpc.v1.models_pb2_grpc import ModelServiceStub
+from shim.caller import METADATA_KEY
 from shim.errors import server_error
 
 if TYPE_CHECKING:  # these classes exist for type checkers only
@@ -96,16 +97,20 @@ class Replicas:
         self._deadline_s = deadline_s
         self._turn = 0
 
-    async def chat(self, request: ChatRequest) -> EventStream[ChatResponse]:
+    async def chat(self, request: ChatRequest, caller: str | None = None) -> EventStream[ChatResponse]:
         """Start Chat and wait for it to be admitted; aio.AioRpcError where no replica does."""
+        told = _metadata(caller)
         return await self.ask(
-            lambda replica: EventStream.open(replica.generation.Chat(request, timeout=self._deadline_s))
+            lambda replica: EventStream.open(replica.generation.Chat(request, timeout=self._deadline_s, metadata=told))
         )
 
-    async def generate(self, request: GenerateRequest) -> EventStream[GenerateResponse]:
+    async def generate(self, request: GenerateRequest, caller: str | None = None) -> EventStream[GenerateResponse]:
         """Start Generate and wait for it to be admitted; aio.AioRpcError where no replica does."""
+        told = _metadata(caller)
         return await self.ask(
-            lambda replica: EventStream.open(replica.generation.Generate(request, timeout=self._deadline_s))
+            lambda replica: EventStream.open(
+                replica.generation.Generate(request, timeout=self._deadline_s, metadata=told)
+            )
         )
 
     async def ask(self, attempt: Callable[[Replica], Awaitable[T]]) -> T:
@@ -124,3 +129,7 @@ class Replicas:
         """Close the channels; calls that still run are cancelled."""
         for replica in self.all:
             await replica.channel.close()
+
+
+def _metadata(caller: str | None) -> aio.Metadata:
+    return aio.Metadata() if caller is None else aio.Metadata((METADATA_KEY, caller))

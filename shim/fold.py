@@ -1,10 +1,10 @@
-"""The whole answer, as a fold over the chunks of its stream."""
+"""The whole answer, as a fold over the choices of its stream."""
 
 from collections.abc import AsyncIterable, Callable
 from typing import Protocol, TypeVar
 
 from shim import shapes
-from shim.shapes import Completion, D
+from shim.shapes import D
 
 D_contra = TypeVar("D_contra", contravariant=True)
 W_co = TypeVar("W_co", covariant=True)
@@ -29,6 +29,7 @@ class ChatPart:
         self._content: list[str] = []
         self._reasoning: list[str] = []
         self._calls: dict[int, shapes.ToolCall] = {}
+        self._logprobs: shapes.ChatLogprobs | None = None
         self._finish_reason: str | None = None
 
     def add(self, delta: shapes.ChatDelta) -> None:
@@ -38,6 +39,9 @@ class ChatPart:
         self._reasoning.append(more.get("reasoning_content", ""))
         for call in more.get("tool_calls", ()):
             self._add_call(call)
+        if (logprobs := delta["logprobs"]) is not None:
+            self._logprobs = self._logprobs or {"content": [], "refusal": None}
+            self._logprobs["content"] += logprobs["content"]
         self._finish_reason = delta["finish_reason"] or self._finish_reason
 
     def _add_call(self, call: shapes.ToolCall) -> None:
@@ -56,7 +60,12 @@ class ChatPart:
         if self._calls:
             message["content"] = content or None
             message["tool_calls"] = [self._calls[index] for index in sorted(self._calls)]
-        return {"index": self._index, "message": message, "logprobs": None, "finish_reason": self._finish_reason}
+        return {
+            "index": self._index,
+            "message": message,
+            "logprobs": self._logprobs,
+            "finish_reason": self._finish_reason,
+        }
 
 
 class TextPart:
@@ -65,33 +74,37 @@ class TextPart:
     def __init__(self, index: int) -> None:
         self._index = index
         self._text: list[str] = []
+        self._logprobs: shapes.TextLogprobs | None = None
         self._finish_reason: str | None = None
 
     def add(self, delta: shapes.TextChoice) -> None:
         """Take one more delta."""
         self._text.append(delta["text"])
+        if (logprobs := delta["logprobs"]) is not None:
+            self._add_logprobs(logprobs)
         self._finish_reason = delta["finish_reason"] or self._finish_reason
+
+    def _add_logprobs(self, more: shapes.TextLogprobs) -> None:
+        if self._logprobs is None:
+            self._logprobs = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+        self._logprobs["tokens"] += more["tokens"]
+        self._logprobs["token_logprobs"] += more["token_logprobs"]
+        self._logprobs["top_logprobs"] += more["top_logprobs"]
+        self._logprobs["text_offset"] += more["text_offset"]
 
     def whole(self) -> shapes.TextChoice:
         """Make the whole choice."""
-        text = "".join(self._text)
-        return {"index": self._index, "text": text, "logprobs": None, "finish_reason": self._finish_reason}
+        return {
+            "index": self._index,
+            "text": "".join(self._text),
+            "logprobs": self._logprobs,
+            "finish_reason": self._finish_reason,
+        }
 
 
-async def fold(
-    chunks: AsyncIterable[Completion[D]], object_name: str, part: Callable[[int], Part[D, W]], choices: int
-) -> Completion[W]:
-    """Gather the chunks, which end with one that tells the usage, into the whole answer of `choices` choices."""
+async def fold(deltas: AsyncIterable[D], part: Callable[[int], Part[D, W]], choices: int) -> list[W]:
+    """Gather the deltas of `choices` choices into the whole of each."""
     parts = [part(index) for index in range(choices)]
-    async for chunk in chunks:
-        last = chunk
-        for delta in chunk["choices"]:
-            parts[delta["index"]].add(delta)
-    return {
-        "id": last["id"],
-        "object": object_name,
-        "created": last["created"],
-        "model": last["model"],
-        "choices": [each.whole() for each in parts],
-        "usage": last.get("usage"),
-    }
+    async for delta in deltas:
+        parts[delta["index"]].add(delta)
+    return [each.whole() for each in parts]

@@ -9,26 +9,25 @@ from grpc import aio
 from sse_starlette import EventSourceResponse
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from shim.client import E, EventStream, Q
 from shim.disconnect import unless_gone
-from shim.errors import ApiError, ErrorBody, from_grpc
+from shim.errors import ApiError, from_grpc
 from shim.fold import Part, fold
+from shim.form import Form
 from shim.logs import RequestRecord, record_of
-from shim.params import Params
 from shim.respond import Chunks
 from shim.shapes import Completion, D
+from shim.sse import DONE, ChunkWriter, event
 from shim.translate import Translated
 
 W = TypeVar("W")
 
-_DONE = b"data: [DONE]\n\n"
-
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[E, D, W]):
-    """What a resource answers with: chunks with choices D of a stream, or whole choices W."""
+    """What a resource answers with: the choices D of a stream's chunks, or whole choices W."""
 
     chunks: type[Chunks[E, D]]
     part: Callable[[int], Part[D, W]]
@@ -46,7 +45,7 @@ async def answer(
     record = record_of(http)
     record.model = request.wire.model
     try:
-        if request.stream:
+        if request.form.stream:
             return await unless_gone(http, _stream(request, opening, kind, record))
         return await unless_gone(http, _whole(request, opening, kind, record))
     except aio.AioRpcError as error:
@@ -58,8 +57,8 @@ async def _stream(
 ) -> Response:
     events = await opening()
     record.request_id = events.started.request_id or record.request_id
-    chunks = kind.chunks(events, request.choices, include_usage=request.include_usage)
-    return _StreamResponse(_sse(chunks, request.params, record), events)
+    chunks = kind.chunks(events, request.form)
+    return _StreamResponse(_sse(chunks, request, record), events)
 
 
 async def _whole(
@@ -68,11 +67,12 @@ async def _whole(
     events = await opening()
     try:
         record.request_id = events.started.request_id or record.request_id
-        chunks = kind.chunks(events, request.choices, include_usage=True)
-        whole = await fold(chunks, kind.object_name, kind.part, request.choices)
+        chunks = kind.chunks(events, request.form)
+        whole = chunks.completion(kind.object_name, await fold(chunks, kind.part, request.form.choices))
     finally:
         events.close()
     _conclude(record, chunks)
+    whole["usage"] = chunks.usage
     return Response(orjson.dumps(whole), media_type="application/json")
 
 
@@ -89,27 +89,40 @@ class _StreamResponse(EventSourceResponse):
         finally:
             self._close()
 
+    async def _send_with_timeout(self, send: Send, message: Message) -> None:
+        """Send as it is: we set no timeout, and the scope that one takes costs as much as making a chunk."""
+        await send(message)
 
-async def _sse(chunks: Chunks[E, D], params: Params, record: RequestRecord) -> AsyncIterator[bytes]:
+
+async def _sse(chunks: Chunks[E, D], request: Translated[Q], record: RequestRecord) -> AsyncIterator[bytes]:
+    empty = _empty(chunks, request.form)
+    write = ChunkWriter(empty).write
     try:
-        async for chunk in chunks:
-            yield _event(chunk)
+        async for choice in chunks:
+            yield write(choice)
     except aio.AioRpcError as error:
-        yield _failed(from_grpc(error, params), record)
+        yield _failed(from_grpc(error, request.params), record)
     except ApiError as error:
         yield _failed(error, record)
     else:
         _conclude(record, chunks)
-        yield _DONE
+        if request.form.include_usage:
+            empty["usage"] = chunks.usage
+            yield event(empty)
+        yield DONE
 
 
-def _event(value: Completion[D] | ErrorBody) -> bytes:
-    return b"data: " + orjson.dumps(value) + b"\n\n"
+def _empty(chunks: Chunks[E, D], form: Form) -> Completion[D]:
+    """Make a chunk without choices."""
+    empty: Completion[D] = chunks.completion(chunks.object_name, [])
+    if form.include_usage:
+        empty["usage"] = None
+    return empty
 
 
 def _failed(error: ApiError, record: RequestRecord) -> bytes:
     record.error = error.message
-    return _event(error.body)
+    return event(error.body)
 
 
 def _conclude(record: RequestRecord, chunks: Chunks[E, D]) -> None:

@@ -1,7 +1,6 @@
 """Logs as JSON lines on standard error: one event a request, and never a prompt."""
 
 import logging
-import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -57,8 +56,6 @@ def record_of(request: Request) -> RequestRecord:
 
 def configure() -> None:
     """Send every log of the process, the libraries' too, to standard error as JSON lines."""
-    # gRPC's core writes by itself, in a form of its own; it reads this with its first channel.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -10,6 +10,7 @@ _RENAMED: list[tuple[re.Pattern[str], str]] = [
         (r"(?:sampling|stopping|output)\.(\w+).*", r"\1"),
         (r"constraint\b.*", "response_format"),
         (r"reasoning\b.*", "reasoning_effort"),
+        (r"cache\b.*", "prompt_cache_key"),
         (r"tool_choice\b.*", "tool_choice"),
         (r"chat_template_kwargs\b.*", "chat_template_kwargs"),
         (r"(tools\[\d+\])\.parameters_json.*", r"\1.function.parameters"),

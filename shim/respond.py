@@ -1,4 +1,4 @@
-"""The service's events, to the chunks of OpenAI's streams."""
+"""The service's events, to the choices of OpenAI's chunks."""
 
 import time
 from abc import ABC, abstractmethod
@@ -9,7 +9,10 @@ from mlx_grpc.v1 import generation_pb2 as wire
 from shim import shapes
 from shim.client import E, EventStream
 from shim.errors import server_error
-from shim.shapes import Completion, D
+from shim.form import Form
+from shim.logprobs import chat_logprobs, text_logprobs
+from shim.places import Placed, Places
+from shim.shapes import C, Completion, D
 
 _FINISH_REASONS = {
     wire.FINISH_REASON_STOP: "stop",
@@ -19,7 +22,7 @@ _FINISH_REASONS = {
 
 
 class Chunks(ABC, Generic[E, D]):
-    """One stream of chunks with choices of type D, from events of type E.
+    """One answer as a stream of choices of type D, each of which is a chunk, from events of type E.
 
     `finish` has the finish reason of each choice that has one yet; `usage` is set once the service has told
     it, which it does last.
@@ -28,19 +31,19 @@ class Chunks(ABC, Generic[E, D]):
     id_prefix: ClassVar[str]
     object_name: ClassVar[str]
 
-    def __init__(self, events: EventStream[E], choices: int, *, include_usage: bool) -> None:
+    def __init__(self, events: EventStream[E], form: Form) -> None:
         self._events = events
-        self._choices = choices
-        self._include_usage = include_usage
+        self._form = form
         self._id = f"{self.id_prefix}-{events.started.request_id}"
         self._created = int(time.time())
-        self.finish: list[str | None] = [None] * choices
+        self._places = [Places() for _ in range(form.choices)] if form.logprobs else []
+        self.finish: list[str | None] = [None] * form.choices
         self.usage: shapes.Usage | None = None
 
-    async def __aiter__(self) -> AsyncIterator[Completion[D]]:
-        """Yield the chunks; aio.AioRpcError where the call fails, ApiError where it ends without its last event."""
+    async def __aiter__(self) -> AsyncIterator[D]:
+        """Yield the choices; aio.AioRpcError where the call fails, ApiError where it ends without its last event."""
         for choice in self._opening():
-            yield self._chunk([choice])
+            yield choice
         async for event in self._events:
             kind = event.WhichOneof("event")
             if kind == "completed":
@@ -48,25 +51,28 @@ class Chunks(ABC, Generic[E, D]):
             elif (more := self._choice(event, kind)) is not None:
                 if more["finish_reason"]:
                     self.finish[more["index"]] = more["finish_reason"]
-                yield self._chunk([more])
+                yield more
         if self.usage is None:
             raise server_error()
-        if self._include_usage:
-            last = self._chunk([])
-            last["usage"] = self.usage
-            yield last
 
-    def _chunk(self, choices: list[D]) -> Completion[D]:
-        chunk: Completion[D] = {
+    def completion(self, object_name: str, choices: list[C]) -> Completion[C]:
+        """Make the object that choices come in."""
+        return {
             "id": self._id,
-            "object": self.object_name,
+            "object": object_name,
             "created": self._created,
             "model": self._events.started.model,
             "choices": choices,
         }
-        if self._include_usage:
-            chunk["usage"] = None
-        return chunk
+
+    def _placed(self, index: int, delta: wire.TextDelta) -> list[Placed]:
+        """The tokens whose text is there now."""
+        return self._places[index].add(delta.text, delta.logprobs)
+
+    def _left(self, index: int, finish: wire.Finish) -> list[Placed]:
+        """The tokens without text that a choice ends with: those that stopped it are no part of it."""
+        left = self._places[index].rest()
+        return left if finish.reason == wire.FINISH_REASON_LENGTH else []
 
     def _opening(self) -> list[D]:
         return []
@@ -83,19 +89,31 @@ class ChatChunks(Chunks[wire.ChatResponse, shapes.ChatDelta]):
     object_name = "chat.completion.chunk"
 
     def _opening(self) -> list[shapes.ChatDelta]:
-        return [_delta(index, {"role": "assistant", "content": ""}) for index in range(self._choices)]
+        return [_delta(index, {"role": "assistant", "content": ""}) for index in range(self._form.choices)]
 
     def _choice(self, event: wire.ChatResponse, kind: str | None) -> shapes.ChatDelta | None:
         match kind:
-            case "text" if event.text.text:
-                return _delta(event.index, {"content": event.text.text})
+            case "text":
+                return self._text(event.index, event.text)
             case "reasoning" if event.reasoning.text:
                 return _delta(event.index, {"reasoning_content": event.reasoning.text})
             case "tool_call":
                 return _delta(event.index, {"tool_calls": [_tool_call(event.tool_call)]})
             case "finish":
-                return _delta(event.index, {}, _FINISH_REASONS[event.finish.reason])
+                return self._finish(event.index, event.finish)
         return None
+
+    def _text(self, index: int, delta: wire.TextDelta) -> shapes.ChatDelta | None:
+        if not self._form.logprobs:
+            return _delta(index, {"content": delta.text}) if delta.text else None
+        tokens = self._placed(index, delta)
+        if not delta.text and not tokens:
+            return None
+        return _delta(index, {"content": delta.text}, logprobs=chat_logprobs(tokens))
+
+    def _finish(self, index: int, finish: wire.Finish) -> shapes.ChatDelta:
+        logprobs = chat_logprobs(self._left(index, finish)) if self._form.logprobs else None
+        return _delta(index, {}, _FINISH_REASONS[finish.reason], logprobs)
 
 
 class TextChunks(Chunks[wire.GenerateResponse, shapes.TextChoice]):
@@ -106,16 +124,31 @@ class TextChunks(Chunks[wire.GenerateResponse, shapes.TextChoice]):
 
     def _choice(self, event: wire.GenerateResponse, kind: str | None) -> shapes.TextChoice | None:
         match kind:
-            case "text" if event.text.text:
-                return {"index": event.index, "text": event.text.text, "logprobs": None, "finish_reason": None}
+            case "text":
+                return self._text(event.index, event.text)
             case "finish":
-                reason = _FINISH_REASONS[event.finish.reason]
-                return {"index": event.index, "text": "", "logprobs": None, "finish_reason": reason}
+                return self._finish(event.index, event.finish)
         return None
 
+    def _text(self, index: int, delta: wire.TextDelta) -> shapes.TextChoice | None:
+        tokens = self._placed(index, delta) if self._form.logprobs else []
+        if not delta.text and not tokens:
+            return None
+        logprobs = text_logprobs(tokens) if self._form.logprobs else None
+        return {"index": index, "text": delta.text, "logprobs": logprobs, "finish_reason": None}
 
-def _delta(index: int, delta: shapes.Delta, finish_reason: str | None = None) -> shapes.ChatDelta:
-    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    def _finish(self, index: int, finish: wire.Finish) -> shapes.TextChoice:
+        logprobs = text_logprobs(self._left(index, finish)) if self._form.logprobs else None
+        return {"index": index, "text": "", "logprobs": logprobs, "finish_reason": _FINISH_REASONS[finish.reason]}
+
+
+def _delta(
+    index: int,
+    delta: shapes.Delta,
+    finish_reason: str | None = None,
+    logprobs: shapes.ChatLogprobs | None = None,
+) -> shapes.ChatDelta:
+    return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
 
 
 def _tool_call(call: wire.ToolCallDelta) -> shapes.ToolCall:

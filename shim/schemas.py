@@ -196,6 +196,8 @@ class GenerationRequest(_Schema):
     seed: Int64 | None = None
     max_tokens: Int32 | None = None
     stop: Annotated[list[str], BeforeValidator(_stops, json_schema_input_type=str | list[str])] | None = None
+    user: str | None = None
+    prompt_cache_key: str | None = None
     # Extensions, under the names that other open servers give them.
     top_k: Int32 | None = None
     min_p: float | None = None
@@ -205,6 +207,7 @@ class GenerationRequest(_Schema):
     stop_token_ids: list[Int32] | None = Field(None, fail_fast=True)
     include_stop: bool | None = None
     include_stop_str_in_output: bool | None = None
+    priority: Int32 | None = None
 
 
 class ChatRequest(GenerationRequest):

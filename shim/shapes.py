@@ -50,6 +50,36 @@ class Delta(TypedDict, total=False):
     tool_calls: list[ToolCall]
 
 
+class TopLogprob(TypedDict):
+    """A token that was likely, as text and as bytes, which need not be whole characters."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class ChatLogprob(TopLogprob):
+    """A token of a chat completion, with the likeliest ones at its place."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(TypedDict):
+    """The tokens of a chat completion's text."""
+
+    content: list[ChatLogprob]
+    refusal: None
+
+
+class TextLogprobs(TypedDict):
+    """The tokens of a text completion, in lists of one length; offsets are in characters of its text."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
 class Indexed(TypedDict):
     """Anything of one choice; the finish reason is there once it has ended."""
 
@@ -61,7 +91,7 @@ class ChatDelta(Indexed):
     """More of a choice of a chat completion."""
 
     delta: Delta
-    logprobs: None
+    logprobs: ChatLogprobs | None
 
 
 class Message(TypedDict):
@@ -79,7 +109,7 @@ class ChatChoice(TypedDict):
 
     index: int
     message: Message
-    logprobs: None
+    logprobs: ChatLogprobs | None
     finish_reason: str | None
 
 
@@ -87,7 +117,7 @@ class TextChoice(Indexed):
     """A choice of a text completion, or more of one."""
 
     text: str
-    logprobs: None
+    logprobs: TextLogprobs | None
 
 
 C = TypeVar("C")

@@ -11,6 +11,7 @@ from mlx_grpc.v1 import generation_pb2 as wire
 from shim import schemas
 from shim.client import Q
 from shim.errors import bad_request
+from shim.form import Form
 from shim.params import Params
 
 _ROLES = {
@@ -33,13 +34,11 @@ _STRUCT_DEPTH = 24
 
 @dataclass(frozen=True, slots=True)
 class Translated(Generic[Q]):
-    """A request on its way to the service, with what only the answer's form depends on."""
+    """A request on its way to the service, with what the answer needs to know of it."""
 
     wire: Q
     params: Params
-    choices: int
-    stream: bool
-    include_usage: bool
+    form: Form
 
 
 def chat(request: schemas.ChatRequest, request_id: str) -> Translated[wire.ChatRequest]:
@@ -52,11 +51,11 @@ def chat(request: schemas.ChatRequest, request_id: str) -> Translated[wire.ChatR
         sampling=_sampling(request),
         stopping=_stopping(request),
         output=_chat_output(request),
+        n=request.n,
+        priority=request.priority,
     )
     if request.max_completion_tokens is not None:
         message.stopping.max_tokens = request.max_completion_tokens
-    if request.n is not None:
-        message.n = request.n
     if request.reasoning_effort is not None:
         message.reasoning.effort = request.reasoning_effort
     if request.chat_template_kwargs:
@@ -81,7 +80,10 @@ def completion(request: schemas.CompletionRequest, request_id: str) -> Translate
             echo=bool(request.echo),
             logprobs=request.logprobs is not None,
             top_logprobs=request.logprobs or None,
+            prompt_logprobs=request.logprobs if request.echo else None,
         ),
+        n=request.n,
+        priority=request.priority,
     )
     if isinstance(request.prompt, str):
         message.text = request.prompt
@@ -89,9 +91,7 @@ def completion(request: schemas.CompletionRequest, request_id: str) -> Translate
         message.token_ids.CopyFrom(wire.TokenIds(ids=request.prompt))
     if request.max_tokens is None:
         message.stopping.max_tokens = _COMPLETION_MAX_TOKENS
-    if request.n is not None:
-        message.n = request.n
-    return _translated(message, request, "prompt", {"top_logprobs": "logprobs"})
+    return _translated(message, request, "prompt", {"top_logprobs": "logprobs", "prompt_logprobs": "logprobs"})
 
 
 def _translated(
@@ -105,14 +105,16 @@ def _translated(
         names["max_tokens"] = "max_completion_tokens"
     if request.include_stop is None:
         names["include_stop"] = "include_stop_str_in_output"
+    if request.prompt_cache_key:
+        message.cache.salt = request.prompt_cache_key
     options = request.stream_options
-    return Translated(
-        wire=message,
-        params=Params(prompt, names),
+    form = Form(
         choices=request.n or 1,
         stream=bool(request.stream),
         include_usage=bool(options and options.include_usage),
+        logprobs=message.output.logprobs,
     )
+    return Translated(message, Params(prompt, names), form)
 
 
 def _unserved(name: str) -> Exception:
@@ -153,8 +155,9 @@ def _stopping(request: schemas.GenerationRequest) -> wire.Stopping:
 
 def _chat_output(request: schemas.ChatRequest) -> wire.OutputOptions:
     # Many clients send a zero beside `logprobs: false`.
-    asked = request.top_logprobs if request.logprobs else (request.top_logprobs or None)
-    return wire.OutputOptions(logprobs=bool(request.logprobs), top_logprobs=asked)
+    if request.top_logprobs and not request.logprobs:
+        raise bad_request("top_logprobs: needs logprobs to be true.", "top_logprobs", "invalid_value")
+    return wire.OutputOptions(logprobs=bool(request.logprobs), top_logprobs=request.top_logprobs or None)
 
 
 def _message(message: schemas.Message) -> wire.ChatMessage:

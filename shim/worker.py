@@ -12,6 +12,7 @@ from functools import partial
 import orjson
 import uvloop
 
+import shim.grpc_core  # noqa: F401 - before all that imports grpc
 from shim import logs
 from shim.config import Config
 from shim.server import ready_line, serve

@@ -7,10 +7,11 @@ import socket
 import sys
 from pathlib import Path
 
+from service.engine import memory
 from service.engine.channel import Channel, ServiceGone
-from service.engine.frames import Abort, Command, Heartbeat, Refused, Shutdown, Submit
+from service.engine.frames import Abort, ClearCache, Command, Heartbeat, Refused, Shutdown, Submit
 from service.engine.loader import load
-from service.engine.scheduler import Scheduler
+from service.engine.scheduler import Limits, Scheduler
 
 _HEARTBEAT_S = 0.5
 
@@ -32,27 +33,40 @@ def main() -> None:
 def serve(channel: Channel, options: argparse.Namespace) -> None:
     """The engine's life: load, then drain commands, step, deliver."""
     try:
-        model, loaded = load(options.model, options.cache_dir)
+        model, loaded = load(options.model, options.cache_dir, kv_bytes=options.kv_cache_bytes)
     except Exception as error:  # noqa: BLE001 - a folder from elsewhere can be broken in any way; the service reports it
         channel.send(Refused(" ".join(f"{type(error).__name__}: {error}".split())))
         return
-    scheduler = Scheduler(model, max_running=options.max_running, prefill_chunk=options.prefill_chunk)
+    scheduler = Scheduler(model, _limits(options, loaded.kv_bytes), memory.Footprint.of(model))
+    memory.limit_buffers(loaded.kv_bytes)
     channel.send(loaded)
-    while _obey(channel.receive(_HEARTBEAT_S if scheduler.is_idle else 0), scheduler):
+    while _obey(channel.receive(_HEARTBEAT_S if scheduler.is_idle else 0), scheduler, channel):
         channel.send(Heartbeat() if scheduler.is_idle else scheduler.step())
 
 
-def _obey(commands: list[Command], scheduler: Scheduler) -> bool:
+def _obey(commands: list[Command], scheduler: Scheduler, channel: Channel) -> bool:
     """Carry out commands; False ends the engine."""
     for command in commands:
         match command:
             case Submit():
                 scheduler.submit(command)
-            case Abort(seq):
-                scheduler.abort(seq)
+            case Abort(seq, choice):
+                scheduler.abort(seq, choice)
+            case ClearCache():
+                channel.send(scheduler.clear_cache())
             case Shutdown():
                 return False
     return True
+
+
+def _limits(options: argparse.Namespace, kv_bytes: int) -> Limits:
+    prefix = memory.prefix_budget(kv_bytes) if options.prefix_cache_bytes is None else options.prefix_cache_bytes
+    return Limits(
+        max_running=options.max_running,
+        prefill_chunk=options.prefill_chunk or memory.default_chunk(),
+        kv_bytes=kv_bytes,
+        prefix_bytes=min(prefix, kv_bytes),
+    )
 
 
 def _options() -> argparse.Namespace:
@@ -61,7 +75,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True, help="folder of the model")
     parser.add_argument("--cache-dir", type=Path, required=True, help="where made files go")
     parser.add_argument("--max-running", type=int, required=True, help="sequences in memory at a time")
-    parser.add_argument("--prefill-chunk", type=int, required=True, help="prompt tokens processed in one step")
+    parser.add_argument("--prefill-chunk", type=int, help="prompt tokens processed in one step")
+    parser.add_argument("--kv-cache-bytes", type=int, help="memory for keys and values")
+    parser.add_argument("--prefix-cache-bytes", type=int, help="the part of it for prefixes; 0 turns them off")
     return parser.parse_args()
 
 

@@ -4,109 +4,166 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass
 
 import mlx.core as mx
-import numpy as np
-from mlx.nn.layers.base import Module
 
-from service.engine.sampling import NOTHING_TO_DRAW, Logits
+from service.engine.bands import BandedCache
+from service.engine.forward import Forward, Pending
+from service.engine.frames import Logprob
+from service.engine.logprobs import token_logprobs
+from service.engine.nucleus import Logits
+from service.engine.sampling import draw
 from service.engine.sequence import LayerCache, Sequence
 
+_SPARE = 128
+"""Tokens of padding a row that a band may have, whatever its rows' lengths."""
 
-class Batch:
-    """Rows that share one forward pass.
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a step gave a row: a token, or the error for which it could not draw one."""
+
+    sequence: Sequence
+    token: int | Exception
+    logprob: Logprob | None = None
+
+
+class Band:
+    """Rows of about one length that share their caches.
 
     A single row keeps its own plain caches, which need no padding mask; several rows share mlx-lm's merged ones.
     """
 
-    def __init__(self, model: Module) -> None:
-        """`model` maps token ids of shape (rows, tokens) to logits of shape (rows, tokens, vocabulary)."""
-        self._model = model
-        self._cache: list[LayerCache] = []
-        self._ahead: _Likeliest | None = None
-        self.rows: list[Sequence] = []
-
-    def __len__(self) -> int:
-        return len(self.rows)
+    def __init__(self, rows: list[Sequence], cache: list[LayerCache]) -> None:
+        """`cache` is merged, unless there is one row."""
+        self.rows = rows
+        self.cache = cache
 
     @property
-    def is_ahead(self) -> bool:
-        """Whether the next step's tokens are already under way."""
-        return self._ahead is not None
+    def length(self) -> int:
+        """Tokens that each row has room for, its padding included."""
+        return max(row.length for row in self.rows)
 
-    def join(self, arrivals: Items[Sequence]) -> None:
-        """Add sequences whose prompts are processed. They give up their caches."""
-        caches = [_take_cache(sequence) for sequence in arrivals]
-        if len(self.rows) == 1:
-            caches.insert(0, self._cache)
-        joined = caches[0] if len(caches) == 1 and not self.rows else _merge(caches)
-        if len(self.rows) > 1:
-            for mine, theirs in zip(self._cache, joined, strict=True):
-                mine.extend(theirs)
+    def takes(self, other: "Band") -> bool:
+        """Whether the rows of both are alike enough: at most half of what is there, or a little, may be padding."""
+        lengths = [row.length for row in (*self.rows, *other.rows)]
+        padding = len(lengths) * max(lengths) - sum(lengths)
+        return padding <= max(sum(lengths) // 2, _SPARE * len(lengths))
+
+    def extend(self, other: "Band") -> None:
+        """Take the rows of another band, and their caches."""
+        if len(self.rows) == len(other.rows) == 1:
+            self.cache = merge([self.cache, other.cache])
         else:
-            self._cache = joined
-        self.rows += arrivals
+            for mine, theirs in zip(self.merged(), other.merged(), strict=True):
+                mine.extend(theirs)
+        self.rows += other.rows
+
+    def keep(self, rows: list[int]) -> None:
+        """Drop all rows but these, and the memory of their caches."""
+        if len(rows) == 1:
+            self.cache = self.extract(rows[0])
+        elif not rows:
+            self.cache = []
+        else:
+            for layer in self.cache:
+                layer.filter(rows)
+        self.rows = [self.rows[row] for row in rows]
+
+    def extract(self, row: int) -> list[LayerCache]:
+        """A row's caches, by themselves."""
+        return self.cache if len(self.rows) == 1 else [layer.extract(row) for layer in self.cache]
+
+    def merged(self) -> list[LayerCache]:
+        """Its caches, merged where there is one row too."""
+        if len(self.rows) == 1:
+            self.cache = merge([self.cache])
+        return self.cache
+
+
+class Batch:
+    """All rows that run. A step is started, and collected when what it computes is needed."""
+
+    def __init__(self, forward: Forward, *, banded: bool) -> None:
+        """`banded`: whether the model's attention knows bands; else all rows share one."""
+        self._forward = forward
+        self._banded = banded
+        self._bands: list[Band] = []
+        self._cache: list[LayerCache] = []
+        self._pending: Pending | None = None
+
+    def __len__(self) -> int:
+        return sum(len(band.rows) for band in self._bands)
+
+    @property
+    def rows(self) -> list[Sequence]:
+        """The sequences, in the order of the logits' rows."""
+        return [row for band in self._bands for row in band.rows]
+
+    @property
+    def bands(self) -> list[Band]:
+        """The rows by length."""
+        return self._bands
+
+    def join(self, arrivals: Items[Band]) -> None:
+        """Add sequences whose prompts are processed, between two steps."""
+        for arrival in arrivals:
+            for band in self._bands:
+                if not self._banded or band.takes(arrival):
+                    band.extend(arrival)
+                    break
+            else:
+                self._bands.append(arrival)
+        self._arrange()
 
     def leave(self, leavers: Items[Sequence]) -> None:
-        """Drop sequences and the memory of their caches."""
+        """Drop sequences and the memory of their caches, whether a step is under way or not."""
         gone = set(map(id, leavers))
-        keep = [index for index, row in enumerate(self.rows) if id(row) not in gone]
-        if len(keep) == len(self.rows):
+        rows = self.rows
+        keep = [index for index, row in enumerate(rows) if id(row) not in gone]
+        if len(keep) == len(rows):
             return
-        if not keep:
-            self._cache = []
-        elif len(keep) == 1:
-            self._cache = [layer.extract(keep[0]) for layer in self._cache]
-        else:
-            for layer in self._cache:
-                layer.filter(keep)
-        self.rows = [self.rows[index] for index in keep]
-        self._ahead = self._ahead.of_rows(keep) if self._ahead is not None and keep else None
+        for band in self._bands:
+            kept = [index for index, row in enumerate(band.rows) if id(row) not in gone]
+            if len(kept) < len(band.rows):
+                band.keep(kept)
+        self._bands = [band for band in self._bands if band.rows]
+        if self._pending is not None:
+            self._pending = self._pending.of(keep) if keep else None
+        self._arrange()
 
-    def step(self, *, ahead: bool = False) -> list[int | Exception]:
-        """Decode one token for each row, in the order of `rows`; an error where a row could not draw one.
+    def extract(self, sequence: Sequence) -> list[LayerCache]:
+        """A sequence's own caches, between two steps. The batch may still use them."""
+        band = next(band for band in self._bands if sequence in band.rows)
+        return band.extract(band.rows.index(sequence))
 
-        `ahead` starts on the tokens after these before they are handed out, if every row takes the likeliest: what
-        is done with them then costs no time. Nothing may join before those were handed out too.
-        """
-        likeliest, self._ahead = self._ahead, None
-        if likeliest is None:
-            logits = self._forward(mx.array([row.last_token for row in self.rows]))
-            if not all(row.takes_argmax for row in self.rows):
-                host: Logits = np.array(logits.astype(mx.float32))
-                return [_draw(row, host[index]) for index, row in enumerate(self.rows)]
-            likeliest = _Likeliest.of(logits)
-        if ahead:
-            self._ahead = _Likeliest.of(self._forward(likeliest.tokens))
-            mx.async_eval(self._ahead.tokens, self._ahead.logits)  # type: ignore[no-untyped-call]
-        return likeliest.handed_out()
+    def start(self) -> None:
+        """Begin a step; the device works on it while the caller goes on."""
+        if self._bands and self._pending is None:
+            tokens = mx.array([[row.last_token] for row in self.rows])
+            self._pending = self._forward.start(tokens, self._cache)
 
-    def _forward(self, tokens: mx.array) -> mx.array:
-        """Logits of shape (rows, vocabulary) after one more token a row."""
-        logits: mx.array = self._model(tokens[:, None], cache=self._cache)[:, -1, :]
-        return logits
+    def collect(self) -> list[Drawn]:
+        """Wait for the step that was started and draw a token for each row; nothing where none was."""
+        if self._pending is None:
+            return []
+        logits, self._pending = self._pending.logits(), None
+        rows = self.rows
+        tokens = draw([row.sampler for row in rows], [row.banned for row in rows], logits)
+        logprobs = _logprobs(rows, tokens, logits)
+        return [Drawn(row, token, logprobs.get(i)) for i, (row, token) in enumerate(zip(rows, tokens, strict=True))]
 
-
-@dataclass(frozen=True, slots=True)
-class _Likeliest:
-    """The likeliest token of each row and its logit, still on the device; both of shape (rows,)."""
-
-    tokens: mx.array
-    logits: mx.array
-
-    @classmethod
-    def of(cls, logits: mx.array) -> "_Likeliest":
-        tokens = mx.argmax(logits, axis=-1)
-        highest = mx.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
-        return cls(tokens, highest.astype(mx.float32))
-
-    def of_rows(self, rows: list[int]) -> "_Likeliest":
-        chosen = mx.array(rows)
-        return _Likeliest(self.tokens[chosen], self.logits[chosen])
-
-    def handed_out(self) -> list[int | Exception]:
-        mx.eval(self.tokens, self.logits)
-        finite = np.isfinite(np.array(self.logits))
-        tokens = np.array(self.tokens).tolist()
-        return [token if sound else ValueError(NOTHING_TO_DRAW) for token, sound in zip(tokens, finite, strict=True)]
+    def _arrange(self) -> None:
+        """Join bands that have grown alike, and put the layers' caches together."""
+        if self._banded and self._pending is None:  # a step that is under way has the rows in today's order
+            bands: list[Band] = []
+            for band in self._bands:
+                if (like := next((other for other in bands if other.takes(band)), None)) is None:
+                    bands.append(band)
+                else:
+                    like.extend(band)
+            self._bands = bands
+        sizes = [len(band.rows) for band in self._bands]
+        layers = zip(*(band.cache for band in self._bands), strict=True)
+        self._cache = [layer[0] if len(layer) == 1 else BandedCache(list(layer), sizes) for layer in layers]
 
 
 def can_merge(cache: list[LayerCache]) -> bool:
@@ -114,19 +171,20 @@ def can_merge(cache: list[LayerCache]) -> bool:
     return all(can_merge(layer.caches) if hasattr(layer, "caches") else hasattr(layer, "merge") for layer in cache)
 
 
-def _take_cache(sequence: Sequence) -> list[LayerCache]:
-    cache, sequence.cache = sequence.cache, None
-    if cache is None:
-        raise RuntimeError("a sequence joined the batch twice")
-    return cache
-
-
-def _merge(caches: list[list[LayerCache]]) -> list[LayerCache]:
+def merge(caches: Items[list[LayerCache]]) -> list[LayerCache]:
+    """One cache a layer for several rows."""
     return [layers[0].merge(list(layers)) for layers in zip(*caches, strict=True)]
 
 
-def _draw(row: Sequence, logits: Logits) -> int | Exception:
-    try:
-        return row.sampler.draw(logits, row.banned)
-    except Exception as error:  # noqa: BLE001 - a row's own settings or numbers must not take the others down
-        return error
+def _logprobs(rows: list[Sequence], tokens: list[int | Exception], logits: Logits) -> dict[int, Logprob]:
+    """Those of the rows that asked, by their place."""
+    asked = {
+        index: token
+        for index, (row, token) in enumerate(zip(rows, tokens, strict=True))
+        if row.submit.logprobs >= 0 and isinstance(token, int)
+    }
+    if not asked:
+        return {}
+    places = list(asked)
+    tops = [rows[index].submit.logprobs for index in places]
+    return dict(zip(places, token_logprobs(logits[places], list(asked.values()), tops), strict=True))

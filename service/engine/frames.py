@@ -23,7 +23,11 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):
-    """Starts a sequence. It ends after `max_tokens` tokens, or at one of `stop_ids` once it has `min_tokens`."""
+    """Starts a sequence for each of `choices`.
+
+    Each ends after `max_tokens` tokens, or at one of `stop_ids` once it has `min_tokens`. A `max_tokens` of 0 processes
+    the prompt only.
+    """
 
     seq: int
     prompt: list[int]
@@ -31,19 +35,47 @@ class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):
     max_tokens: int
     min_tokens: int = 0
     stop_ids: list[int] = []
+    choices: int = 1
+    """All draw by the same settings and seed, each from a random stream of its own."""
+    logprobs: int = -1
+    """How many alternatives come with the log-probability of each token; below 0 for no log-probabilities."""
+    prompt_logprobs: int = -1
+    """The same for the tokens of the prompt."""
+    priority: int = 0
+    """Higher is admitted first."""
+    caller: str = ""
+    """Callers of one priority get equal shares."""
+    deadline: float | None = None
+    """On the monotonic clock, in seconds. A sequence that cannot start in time ends with "deadline"."""
+    salt: str = ""
+    """Prefixes are shared inside one salt."""
+    bypass: bool = False
+    """Neither reads nor writes the prefix cache."""
+    boundaries: list[int] = []
+    """Lengths of prefixes that other prompts are likely to share, ascending, for caches that cannot be cut anywhere."""
+    report: bool = False
+    """Whether places in the queue are told."""
 
 
 class Abort(msgspec.Struct, frozen=True, array_like=True, tag="abort"):
-    """Ends a sequence; no more is heard of it. An unknown one is ignored, since it may have just ended."""
+    """Ends a choice, or with None all choices of a sequence; no more is heard of it.
+
+    An unknown one is ignored, since it may have just ended.
+    """
 
     seq: int
+    choice: int | None = None
+
+
+class ClearCache(msgspec.Struct, frozen=True, array_like=True, tag="clear"):
+    """Empties the prefix cache; answered by `Cleared`."""
 
 
 class Shutdown(msgspec.Struct, frozen=True, array_like=True, tag="shutdown"):
     """Ends the process."""
 
 
-Command = Submit | Abort | Shutdown
+Command = Submit | Abort | ClearCache | Shutdown
 
 
 class Defaults(msgspec.Struct, frozen=True):
@@ -66,6 +98,10 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     special_tokens: dict[str, str]
     """By its name for templates, such as bos_token."""
     context_length: int
+    kv_tokens: int
+    """Tokens of one sequence that the memory for keys and values can hold."""
+    kv_bytes: int
+    """The memory for keys and values."""
     vocab_size: int
     weights_bytes: int
     defaults: Defaults
@@ -86,20 +122,53 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
     """The engine is idle and well."""
 
 
-class Progress(msgspec.Struct, frozen=True, array_like=True):
-    """A chunk of a sequence's prompt is processed. `admitted` is when its first one began, on the monotonic clock."""
+class Cleared(msgspec.Struct, frozen=True, tag="cleared"):
+    """The prefix cache is empty. Both are what was in it."""
+
+    entries: int
+    bytes: int
+
+
+class Logprob(msgspec.Struct, frozen=True, array_like=True):
+    """A token's natural log-probability, and that of the likeliest tokens at its place, likeliest first."""
+
+    logprob: float
+    top: list[tuple[int, float]] = []
+
+
+class Queued(msgspec.Struct, frozen=True, array_like=True):
+    """How many sequences are ahead of one that waits. Only for those that asked."""
+
+    seq: int
+    position: int
+
+
+class Progress(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    """A chunk of a sequence's prompt is processed. `admitted` is when its first one began, on the monotonic clock.
+
+    `processed` counts the `cached` tokens, which came from the prefix cache.
+    """
 
     seq: int
     processed: int
     admitted: float
+    cached: int = 0
+    logprobs: list[Logprob | None] = []
+    """Of the tokens that follow those of this chunk, in order; before them None for the first of the prompt."""
 
 
 class Row(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
-    """What a step gave a sequence. `finish` is None while it runs, else "stop", "length" or "error"."""
+    """What a step gave a choice. `finish` is None while it runs, else "stop", "length", "error" or "deadline".
+
+    A failed or late sequence says so once, for all its choices.
+    """
 
     seq: int
     tokens: list[int]
     finish: str | None = None
+    choice: int = 0
+    logprobs: list[Logprob] = []
+    """One for each token, if asked for."""
     error: str = ""
 
 
@@ -108,9 +177,10 @@ class Step(msgspec.Struct, frozen=True, tag="step"):
 
     rows: list[Row]
     progress: list[Progress] = []
+    queued: list[Queued] = []
 
 
-Event = Loaded | Refused | Heartbeat | Step
+Event = Loaded | Refused | Heartbeat | Step | Cleared
 
 encoder = msgspec.msgpack.Encoder()
 commands = msgspec.msgpack.Decoder(Command)

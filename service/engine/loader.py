@@ -13,6 +13,7 @@ from mlx.nn.layers.base import Module
 from mlx.utils import tree_flatten
 from mlx_lm.utils import dequantize_model, load_model, load_tokenizer, maybe_set_recommended_wired_limit
 
+from service.engine import memory
 from service.engine.frames import Defaults, Loaded
 
 logger = logging.getLogger(__name__)
@@ -36,10 +37,11 @@ _FLOAT32_SHARE = 0.25
 """The part of the machine's memory that weights may take as float32 on the CPU."""
 
 
-def load(folder: Path, cache_dir: Path) -> tuple[Module, Loaded]:
+def load(folder: Path, cache_dir: Path, *, kv_bytes: int | None = None) -> tuple[Module, Loaded]:
     """The model in `folder`, ready to step, and its description.
 
-    A tokenizer.json that has to be made goes under `cache_dir`. Raises whatever the libraries make of a broken folder.
+    A tokenizer.json that has to be made goes under `cache_dir`. `kv_bytes` bounds the keys and values; None is what
+    the machine has room for. Raises whatever the libraries make of a broken folder.
     """
     maybe_set_recommended_wired_limit()
     model, config = load_model(folder, lazy=True)
@@ -50,15 +52,20 @@ def load(folder: Path, cache_dir: Path) -> tuple[Module, Loaded]:
     if isinstance(template, dict):
         template = template.get("default")
     generation = _read_json(folder / "generation_config.json")
+    weights = _weights_bytes(model)
+    kv_bytes = memory.kv_budget(weights) if kv_bytes is None else kv_bytes
+    context = _context_length(config, tokenizer)
     loaded = Loaded(
         model_type=str(config.get("model_type", "")),
         architectures=list(config.get("architectures") or ()),
         stop_ids=sorted(tokenizer.eos_token_ids),
         chat_template=None if template is None else str(template),
         special_tokens=_special_tokens(tokenizer),
-        context_length=_context_length(config, tokenizer),
+        context_length=context,
+        kv_tokens=memory.Footprint.of(model).tokens(kv_bytes, context),
+        kv_bytes=kv_bytes,
         vocab_size=int(_setting(config, "vocab_size") or len(tokenizer)),
-        weights_bytes=_weights_bytes(model),
+        weights_bytes=weights,
         defaults=_defaults(generation),
         tokenizer_file=str(_tokenizer_file(folder, tokenizer, cache_dir)),
         created=(folder / "config.json").stat().st_mtime,

@@ -1,104 +1,123 @@
-"""Drawing tokens from logits, on the host.
+"""Drawing the next token of every running sequence, on the host.
 
 MLX's exp, softmax and sort over a vocabulary are many times slower than NumPy's on the CPU, and on Apple
 silicon the logits are in memory that both can see.
 """
 
-from collections import Counter
+import math
+from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from service.engine.frames import Sampling
-
-Logits = npt.NDArray[np.float32]
+from service.engine.nucleus import Logits, pick
 
 NOTHING_TO_DRAW = "the model's logits leave no token to draw"
 _LARGEST = np.finfo(np.float32).max
 
 
 class Sampler:
-    """Draws one sequence's tokens: its settings, its random stream and what it has seen."""
+    """What one sequence's tokens are drawn by: its settings, its random stream and the tokens that it has seen."""
 
-    def __init__(self, sampling: Sampling, prompt: list[int]) -> None:
-        """`prompt` counts for the repetition penalty."""
-        self._sampling = sampling
+    def __init__(self, sampling: Sampling, prompt: Sequence[int], choice: int = 0) -> None:
+        """`prompt` counts for the repetition penalty; `choice` tells sequences of one prompt and seed apart."""
+        self.sampling = sampling
         # A stream of its own for each sequence makes the text a function of the seed, whatever else is running.
-        self._random = np.random.Generator(np.random.Philox(key=sampling.seed & (1 << 64) - 1))
-        self._output: Counter[int] = Counter()
-        self._seen = set(prompt) if sampling.repetition_penalty != 1 else set()
+        self.random = np.random.Generator(np.random.Philox(key=choice << 64 | sampling.seed & (1 << 64) - 1))
+        self._penalises = bool(
+            sampling.frequency_penalty or sampling.presence_penalty or sampling.repetition_penalty != 1
+        )
         self._bias_ids = np.fromiter(sampling.logit_bias, np.int64)
         self._bias = np.fromiter(sampling.logit_bias.values(), np.float32)
+        # The distinct tokens that penalties concern, and how often each came in the output.
+        self._seen = np.unique(np.array(prompt if sampling.repetition_penalty != 1 else [], np.int64))
+        self._counts = np.zeros(len(self._seen))
+        self._places = {token: place for place, token in enumerate(self._seen.tolist())}
 
     @property
     def is_argmax(self) -> bool:
         """Whether the likeliest token is always the one."""
-        return self._sampling.temperature == 0 and not self._adjusts
+        return self.sampling.temperature == 0 and not self.adjusts
 
     @property
-    def _adjusts(self) -> bool:
-        s = self._sampling
-        return bool(s.logit_bias or s.frequency_penalty or s.presence_penalty or s.repetition_penalty != 1)
-
-    def draw(self, logits: Logits, banned: list[int]) -> int:
-        """The next token. `logits` has the vocabulary's shape and is changed; `banned` ids are never drawn.
-
-        Raises ValueError where no token is possible, as when a model gives NaN.
-        """
-        if self._adjusts:
-            self._adjust(logits)
-        if banned:
-            logits[banned] = -np.inf
-        token = int(logits.argmax())
-        if not np.isfinite(logits[token]):
-            raise ValueError(NOTHING_TO_DRAW)
-        return token if self._sampling.temperature == 0 else self._sample(logits, logits[token])
+    def adjusts(self) -> bool:
+        """Whether it changes logits before the draw."""
+        return self._penalises or self._bias_ids.size > 0
 
     def observe(self, token: int) -> None:
         """Count a token of the output."""
-        if self._adjusts:
-            self._output[token] += 1
-            if self._sampling.repetition_penalty != 1:
-                self._seen.add(token)
+        if not self._penalises:
+            return
+        place = self._places.setdefault(token, len(self._places))
+        if place == len(self._seen):
+            # Twice the room, so that a long output is not copied at each new token.
+            room = max(16, place)
+            self._seen = np.concatenate([self._seen, np.zeros(room, np.int64)])
+            self._counts = np.concatenate([self._counts, np.zeros(room)])
+        self._seen[place] = token
+        self._counts[place] += 1
 
-    def _adjust(self, logits: Logits) -> None:
-        s = self._sampling
-        logits[self._bias_ids] += self._bias
-        if self._seen:
-            ids = np.fromiter(self._seen, np.int64, len(self._seen))
-            seen = logits[ids].astype(np.float64)
+    def adjust(self, logits: Logits) -> None:
+        """Add the bias to a row of shape (vocabulary,), then the penalties, in place."""
+        if self._bias_ids.size:
+            logits[self._bias_ids] += self._bias
+        if not self._places:
+            return
+        s = self.sampling
+        ids, counts = self._seen[: len(self._places)], self._counts[: len(self._places)]
+        before = logits[ids]
+        seen = before.astype(np.float64)
+        if s.repetition_penalty != 1:
             # Towards less likely on both sides of zero: arXiv 1909.05858, as every library has it since.
-            with np.errstate(over="ignore"):
-                seen = np.where(seen > 0, seen / s.repetition_penalty, seen * s.repetition_penalty)
-            # A penalty next to zero must not make a logit infinite.
-            logits[ids] = np.clip(seen, -_LARGEST, _LARGEST)
-        if self._output and (s.frequency_penalty or s.presence_penalty):
-            ids = np.fromiter(self._output, np.int64, len(self._output))
-            counts = np.fromiter(self._output.values(), np.float32, len(self._output))
-            logits[ids] -= s.frequency_penalty * counts + s.presence_penalty
-
-    def _sample(self, logits: Logits, highest: np.float32) -> int:
-        s = self._sampling
-        # In double precision, so that adding up a vocabulary of small masses stays exact. A temperature next to
-        # zero may overflow to -inf, which is a mass of zero.
-        with np.errstate(over="ignore"):
-            mass = np.exp((logits.astype(np.float64) - highest) / s.temperature)
-        if 0 < s.top_k < mass.size:
-            mass[mass < np.partition(mass, -s.top_k)[-s.top_k]] = 0
-        if s.top_p < 1:
-            mass[mass < _nucleus_floor(mass, s.top_p)] = 0
-        if s.min_p > 0:
-            mass[mass < s.min_p] = 0  # the likeliest token's mass is 1
-        # In the vocabulary's order, so that two tokens of nearly equal mass cannot change places with the
-        # rounding of a different batch.
-        cumulative = mass.cumsum()
-        return int(cumulative.searchsorted(self._random.random() * cumulative[-1], side="right"))
+            seen = np.where(seen > 0, seen / s.repetition_penalty, seen * s.repetition_penalty)
+        if s.frequency_penalty or s.presence_penalty:
+            seen -= s.frequency_penalty * counts + s.presence_penalty * (counts > 0)
+        # A penalty next to zero must not make a logit infinite, nor any penalty make an infinite one possible.
+        np.clip(seen, -_LARGEST, _LARGEST, out=seen)
+        logits[ids] = np.where(np.isfinite(before), seen, before)
 
 
-def _nucleus_floor(mass: npt.NDArray[np.float64], top_p: float) -> float:
-    """The least mass in the smallest set of the likeliest tokens that holds `top_p` of the whole."""
-    total = mass.sum()
-    # All the tokens below this bound together hold less than 1 - top_p, so only the rest needs sorting.
-    candidates = np.sort(mass[mass >= (1 - top_p) * total / mass.size])[::-1]
-    index = int(candidates.cumsum().searchsorted(top_p * total))
-    return float(candidates[min(index, candidates.size - 1)])
+def draw(
+    samplers: Sequence[Sampler], banned: Sequence[Sequence[int]], logits: npt.NDArray[np.float32]
+) -> list[int | Exception]:
+    """Draw one token for each row of `logits`, of shape (rows, vocabulary), which is only read.
+
+    `banned[i]` are never drawn in row i. A row whose settings cannot be applied, or that has no possible token
+    (ValueError), as when a model gives NaN, has its error in the list.
+    """
+    if not samplers:
+        return []
+    tokens: list[int] = logits.argmax(axis=1).tolist()
+    drawn: list[int | Exception] = []
+    with np.errstate(over="ignore"):
+        for row, sampler, ban, token in zip(logits, samplers, banned, tokens, strict=True):
+            try:
+                drawn.append(_draw(row, sampler, ban, token))
+            except Exception as error:  # noqa: BLE001 - a row's own settings or numbers must not take the others down
+                drawn.append(error)
+    return drawn
+
+
+@lru_cache(maxsize=4)
+def _adjusted(vocabulary: int) -> Logits:
+    """A buffer for the row that is being adjusted; a fresh one would cost a page fault every 4 KiB."""
+    return np.empty(vocabulary, np.float32)
+
+
+def _draw(logits: Logits, sampler: Sampler, banned: Sequence[int], token: int) -> int:
+    """Draw from a row whose likeliest `token` is known."""
+    if sampler.adjusts or banned:
+        row = _adjusted(logits.size)
+        np.copyto(row, logits)
+        logits = row
+        if sampler.adjusts:
+            sampler.adjust(logits)
+        if banned:
+            logits[list(banned)] = -np.inf
+        token = int(logits.argmax())
+    highest = float(logits[token])
+    if not math.isfinite(highest):
+        raise ValueError(NOTHING_TO_DRAW)
+    return token if sampler.sampling.temperature == 0 else pick(logits, highest, sampler.sampling, sampler.random)

@@ -1,145 +1,281 @@
-"""Decides, step by step, which sequences are processed: admission, chunked prefill, decode."""
+"""Decides, step by step, which sequences are processed: admission, chunked prefill, decode, memory."""
 
+import copy
 import logging
 import time
-from collections import deque
+from dataclasses import dataclass
 
 import mlx.core as mx
 from mlx.nn.layers.base import Module
 from mlx_lm.models.cache import make_prompt_cache
 
-from service.engine.batch import Batch, can_merge
-from service.engine.frames import Progress, Row, Step, Submit
-from service.engine.sampling import Sampler
-from service.engine.sequence import Sequence
+from service.engine import bands
+from service.engine.batch import Band, Batch, Drawn, can_merge, merge
+from service.engine.forward import Forward
+from service.engine.frames import Cleared, Logprob, Progress, Queued, Row, Step, Submit
+from service.engine.memory import Footprint
+from service.engine.prefill import Prefill, Processed
+from service.engine.prefixes import Prefixes
+from service.engine.sequence import LayerCache, Sequence
+from service.engine.waiting import WaitingQueue
 
 logger = logging.getLogger(__name__)
 
 _CLEAR_EVERY = 256
 """Steps between two clearings of MLX's buffer cache under load."""
+_GROWTH = 256
+"""Tokens that must be free for each running sequence when another is admitted, so that it is not put back at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the engine may use."""
+
+    max_running: int
+    """Sequences in memory at a time."""
+    prefill_chunk: int
+    """Prompt tokens in a step."""
+    kv_bytes: int
+    """Memory for keys and values."""
+    prefix_bytes: int
+    """The part of it for the prefix cache."""
 
 
 class Scheduler:
     """Continuous batching: sequences join and leave between any two steps.
 
-    A step gives every running sequence one token and processes at most one chunk of prompts, so that a long
-    prompt holds running sequences up for no longer than a chunk takes.
+    A step hands out what the device has computed, starts it on the next tokens and on a chunk of prompts, and returns
+    while it works. A chunk is small, so that a long prompt does not hold running sequences up.
     """
 
-    def __init__(self, model: Module, *, max_running: int, prefill_chunk: int) -> None:
-        """`max_running` bounds the sequences in memory, `prefill_chunk` the prompt tokens in a step."""
-        self._model = model
-        self._batch = Batch(model)
-        self._waiting: deque[Sequence] = deque()
-        self._prefilling: deque[Sequence] = deque()
-        self._prefill_chunk = prefill_chunk
-        self._steps = 0
+    def __init__(self, model: Module, limits: Limits, footprint: Footprint) -> None:
+        self._limits = limits
+        self._footprint = footprint
+        self._forward = Forward(model)
+        self._banded = bands.enable(model)
         # Caches that cannot merge (quantised, chunked ones) run one sequence at a time.
-        self._max_running = max_running if can_merge(make_prompt_cache(model)) else 1
+        self._max_running = limits.max_running if can_merge(make_prompt_cache(model)) else 1
+        self._waiting = WaitingQueue()
+        self._prefill = Prefill(self._forward, chunk=limits.prefill_chunk)
+        self._batch = Batch(self._forward, banded=self._banded)
+        self._prefixes = Prefixes(model, limits.prefix_bytes)
+        self._places: dict[int, int] = {}
+        self._steps = 0
 
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing to do."""
-        return not (self._waiting or self._prefilling or self._batch)
+        return not (self._waiting or self._prefill or self._batch)
 
     def submit(self, submit: Submit) -> None:
-        """Queue a sequence, first come first served."""
-        self._waiting.append(Sequence(submit, Sampler(submit.sampling, submit.prompt)))
+        """Queue a request; its further choices appear when its prompt is processed."""
+        self._waiting.push(Sequence(submit))
 
-    def abort(self, seq: int) -> None:
-        """Drop a sequence, wherever it is. Unknown ones are ignored."""
+    def abort(self, seq: int, choice: int | None = None) -> None:
+        """Drop a choice, or with None all of a request, wherever they are. Unknown ones are ignored."""
+        self._drop([s for s in self._all() if s.submit.seq == seq and choice in {None, s.choice}])
 
-        def others(sequence: Sequence) -> bool:
-            return sequence.submit.seq != seq
-
-        self._waiting = deque(filter(others, self._waiting))
-        self._prefilling = deque(filter(others, self._prefilling))
-        self._batch.leave([row for row in self._batch.rows if row.submit.seq == seq])
+    def clear_cache(self) -> Cleared:
+        """Empty the prefix cache."""
+        return Cleared(*self._prefixes.clear())
 
     def step(self) -> Step:
-        """Do one step's work and say what came of it."""
-        done = Step(rows=[], progress=[])
-        self._admit()
-        arrivals = self._prefill(done)
-        self._decode(arrivals, done)
+        """Take what the last step's work gave, start the next, and say what came of it."""
+        done = Step(rows=[], progress=[], queued=[])
+        self._expire(done)
+        self._take_tokens(done)
+        self._take_prompts(self._prefill.collect(), done)
+        self._make_room()
+        self._start_decoding(done)
+        self._admit(done)
+        self._prefill.start(decoding=bool(self._batch))
+        self._tell_places(done)
         self._steps += 1
+        if self.is_idle:
+            self._waiting.forget()
         # An idle engine gives its spare buffers back, and a busy one does not let them pile up.
         if self.is_idle or self._steps % _CLEAR_EVERY == 0:
             mx.clear_cache()
         return done
 
-    def _admit(self) -> None:
-        while self._waiting and len(self._prefilling) + len(self._batch) < self._max_running:
-            sequence = self._waiting.popleft()
-            sequence.admitted = time.monotonic()
-            sequence.cache = make_prompt_cache(self._model)
-            self._prefilling.append(sequence)
+    def _all(self) -> list[Sequence]:
+        return [*self._waiting, *self._prefill.rows, *self._batch.rows]
 
-    def _prefill(self, done: Step) -> list[Sequence]:
-        """Process one chunk's worth of prompt tokens, oldest sequence first; those that are ready to decode."""
-        budget = self._prefill_chunk
-        ready: list[Sequence] = []
-        while self._prefilling and budget > 0:
-            sequence = self._prefilling[0]
-            count = min(budget, sequence.to_prefill)
-            budget -= count + 1  # the token that is left for the decode step counts too
-            try:
-                self._process(sequence, count)
-            except Exception as error:  # noqa: BLE001 - whatever a model raises on one prompt concerns that prompt alone
-                self._prefilling.popleft()
-                done.rows.append(_failed(sequence, error))
-                continue
-            done.progress.append(Progress(sequence.submit.seq, sequence.processed, sequence.admitted))
-            if sequence.to_prefill:
-                break
-            self._prefilling.popleft()
-            if sequence.submit.max_tokens:
-                ready.append(sequence)
-            else:
-                done.rows.append(Row(sequence.submit.seq, [], "length"))
-        return ready
+    def _drop(self, leavers: list[Sequence]) -> None:
+        gone = set(leavers)
+        for sequence in gone.intersection(self._waiting):
+            self._waiting.pop(sequence)
+        self._prefill.drop(gone)
+        self._batch.leave(leavers)
 
-    def _process(self, sequence: Sequence, count: int) -> None:
-        """Put the next `count` tokens of the prompt into the sequence's cache."""
-        if not count:
-            return
-        chunk = sequence.submit.prompt[sequence.prefilled : sequence.prefilled + count]
-        self._model(mx.array([chunk]), cache=sequence.cache)
-        # The caches alone are evaluated, so the output head never sees the prompt.
-        mx.eval([layer.state for layer in sequence.cache or ()])
-        sequence.prefilled += count
+    # What has been computed.
 
-    def _decode(self, arrivals: list[Sequence], done: Step) -> None:
-        """Give every row one token; rows that ended leave, and arrivals join, now or after what is under way."""
+    def _take_tokens(self, done: Step) -> None:
         try:
-            if arrivals and not self._batch.is_ahead:
-                self._batch.join(arrivals)
-                arrivals = []
-            if self._batch:
-                self._advance(self._batch.step(ahead=not arrivals and self._goes_on), done)
-            if arrivals:
-                self._batch.join(arrivals)
+            drawn = self._batch.collect()
         except Exception as error:  # noqa: BLE001 - the pass is one for all rows, so all are lost; the engine goes on
-            done.rows.extend(_failed(sequence, error) for sequence in dict.fromkeys([*self._batch.rows, *arrivals]))
-            self._batch = Batch(self._model)
+            self._lose_batch(error, done)
+            return
+        leavers = []
+        for each in drawn:
+            row = _taken(each)
+            done.rows.append(row)
+            self._waiting.charge(each.sequence.submit.caller, 1)
+            if row.finish is not None:
+                leavers.append(each.sequence)
+                if row.finish != "error":
+                    self._prefixes.keep_whole(each.sequence, self._batch.extract)
+        self._batch.leave(leavers)
+
+    def _take_prompts(self, processed: Processed, done: Step) -> None:
+        for sequence, error in processed.failed:
+            done.rows.append(_failed(sequence, error))
+        for sequence in processed.advanced:
+            scores = processed.scored.get(id(sequence), [])
+            if not sequence.generated:  # one that was put back has told it before
+                done.progress.append(_progress(sequence, scores))
+            if sequence.cache is not None and sequence.prefilled in sequence.boundaries:
+                self._prefixes.keep(sequence, sequence.cache)
+        for band in processed.ready:
+            self._welcome(band, done)
+
+    def _welcome(self, band: Band, done: Step) -> None:
+        """Let rows be decoded whose prompts are processed, and the other choices of their requests."""
+        arrivals = [band]
+        for index, sequence in enumerate(list(band.rows)):
+            keeps, multiplies = self._prefixes.keeps(sequence), _multiplies(sequence)
+            cache = band.extract(index) if keeps or multiplies else []
+            if keeps:
+                self._prefixes.keep(sequence, cache)
+            if multiplies:
+                arrivals += self._siblings(sequence, cache)
+        scored = [row for row in band.rows if not row.submit.max_tokens]
+        for row in scored:
+            done.rows.extend(Row(row.submit.seq, [], "length", choice) for choice in range(row.submit.choices))
+        band.keep([index for index, row in enumerate(band.rows) if row not in scored])
+        try:
+            self._batch.join([arrival for arrival in arrivals if arrival.rows])
+        except Exception as error:  # noqa: BLE001 - as in a step
+            self._lose_batch(error, done, [row for arrival in arrivals for row in arrival.rows])
+
+    def _siblings(self, sequence: Sequence, cache: list[LayerCache]) -> list[Band]:
+        """The other choices of a request: those there is room for start now, on copies of the prompt's cache."""
+        free = max(0, self._max_running - self._running)
+        siblings = [sequence.sibling(choice) for choice in range(1, sequence.submit.choices)]
+        for sibling in siblings:
+            sibling.prefilled = sibling.length
+        for sibling in siblings[free:]:
+            sibling.cache = copy.deepcopy(cache)
+            self._waiting.push(sibling)
+        now = siblings[:free]
+        if len(now) == 1:
+            return [Band(now, copy.deepcopy(cache))]
+        return [Band(now, merge([cache] * len(now)))] if now else []
+
+    def _start_decoding(self, done: Step) -> None:
+        try:
+            self._batch.start()
+        except Exception as error:  # noqa: BLE001 - as in a step
+            self._lose_batch(error, done)
+
+    def _lose_batch(self, error: Exception, done: Step, arrivals: list[Sequence] | None = None) -> None:
+        lost = dict.fromkeys([*self._batch.rows, *(arrivals or ())])
+        done.rows.extend(_failed(sequence, error) for sequence in lost)
+        self._batch = Batch(self._forward, banded=self._banded)
+
+    # Who comes next.
 
     @property
-    def _goes_on(self) -> bool:
-        """Whether some row may have a token after the next one."""
-        return any(row.generated + 1 < row.submit.max_tokens for row in self._batch.rows)
+    def _running(self) -> int:
+        return len(self._prefill) + len(self._batch)
 
-    def _advance(self, drawn: list[int | Exception], done: Step) -> None:
-        rows = [_taken(sequence, token) for sequence, token in zip(self._batch.rows, drawn, strict=True)]
-        done.rows.extend(rows)
-        self._batch.leave([s for s, row in zip(self._batch.rows, rows, strict=True) if row.finish])
+    def _admit(self, done: Step) -> None:
+        while (sequence := self._waiting.peek()) is not None and self._running < self._max_running:
+            needed = self._footprint.bytes(sequence.length + 1)
+            free = self._limits.kv_bytes - self._in_use
+            if self._running and free < needed + self._running_growth:
+                return
+            self._waiting.pop(sequence)
+            self._prefixes.shrink(max(0, free - needed))
+            self._prefixes.find(sequence)
+            if self._comes_too_late(sequence):
+                done.rows.append(Row(sequence.submit.seq, [], "deadline"))
+                continue
+            self._waiting.charge(sequence.submit.caller, sequence.to_prefill)
+            self._prefill.add(sequence)
+
+    def _comes_too_late(self, sequence: Sequence) -> bool:
+        """Whether its first token cannot be there in time, were it alone."""
+        deadline = sequence.submit.deadline
+        return deadline is not None and time.monotonic() + sequence.to_prefill * self._prefill.token_s > deadline
+
+    def _expire(self, done: Step) -> None:
+        """End what has passed its deadline."""
+        now = time.monotonic()
+        late = [s for s in self._all() if s.submit.deadline is not None and s.submit.deadline < now]
+        if late:
+            done.rows.extend(Row(seq, [], "deadline") for seq in dict.fromkeys(s.submit.seq for s in late))
+            self._drop(late)
+
+    def _tell_places(self, done: Step) -> None:
+        """Say how many are ahead, to those that asked, where that has changed."""
+        if not any(sequence.submit.report for sequence in self._waiting):
+            self._places.clear()
+            return
+        places = {s.submit.seq: place for place, s in enumerate(self._waiting.in_order()) if s.submit.report}
+        changed = {seq: place for seq, place in places.items() if self._places.get(seq) != place}
+        done.queued.extend(Queued(seq, place) for seq, place in changed.items())
+        self._places = places
+
+    # Memory.
+
+    @property
+    def _in_use(self) -> int:
+        """Bytes of keys and values, without those that only the prefix cache holds."""
+        size = self._footprint.bytes
+        decoded = sum(len(band.rows) * size(band.length + 1) for band in self._batch.bands)
+        processed = sum(size(row.length + 1) for row in self._prefill.rows)
+        held = {s.submit.seq: size(s.prefilled) for s in self._waiting if s.cache is not None}
+        return decoded + processed + sum(held.values())
+
+    @property
+    def _running_growth(self) -> int:
+        return self._running * (self._footprint.bytes(_GROWTH) - self._footprint.fixed)
+
+    def _make_room(self) -> None:
+        """Where rows outgrow the memory, the prefix cache gives way, then the youngest rows, which come back later."""
+        budget = self._limits.kv_bytes
+        while (in_use := self._in_use) > budget and self._running > 1:
+            self._put_back(max([*self._prefill.rows, *self._batch.rows], key=lambda row: row.age))
+        self._prefixes.shrink(max(0, budget - in_use))
+
+    def _put_back(self, sequence: Sequence) -> None:
+        logger.info("sequence %d is put back for want of memory", sequence.submit.seq)
+        self._drop([sequence])
+        sequence.put_back()
+        self._waiting.push(sequence)
 
 
-def _taken(sequence: Sequence, token: int | Exception) -> Row:
+def _multiplies(sequence: Sequence) -> bool:
+    """Whether the other choices of its request start where it does."""
+    request = sequence.submit
+    return bool(request.choices > 1 and not sequence.choice and not sequence.generated and request.max_tokens)
+
+
+def _taken(drawn: Drawn) -> Row:
+    sequence, token = drawn.sequence, drawn.token
     if isinstance(token, Exception):
         return _failed(sequence, token)
-    return Row(sequence.submit.seq, [token], sequence.append(token))
+    finish = sequence.append(token)
+    logprobs = [] if drawn.logprob is None else [drawn.logprob]
+    return Row(sequence.submit.seq, [token], finish, sequence.choice, logprobs)
+
+
+def _progress(sequence: Sequence, scores: list[Logprob | None]) -> Progress:
+    return Progress(sequence.submit.seq, sequence.processed, sequence.admitted, sequence.cached, scores)
 
 
 def _failed(sequence: Sequence, error: Exception) -> Row:
     logger.error("sequence %d failed", sequence.submit.seq, exc_info=error)
-    return Row(sequence.submit.seq, [], "error", f"{type(error).__name__}: {error}")
+    message = f"{type(error).__name__}: {error}"
+    return Row(sequence.submit.seq, [], "error", sequence.choice, error=message)

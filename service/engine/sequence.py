@@ -1,5 +1,6 @@
-"""One running continuation of one prompt."""
+"""One continuation of one prompt."""
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,35 +10,55 @@ from service.engine.sampling import Sampler
 LayerCache = Any
 """One of mlx-lm's KV caches; the library has no common type for them."""
 
+_ages = itertools.count()
+
 
 @dataclass(eq=False, slots=True)
 class Sequence:
-    """What the engine knows of a sequence. `cache` holds a KV cache a layer until the sequence joins the batch."""
+    """What the engine knows of a choice of a request. `cache` holds a KV cache a layer until it joins the batch."""
 
     submit: Submit
-    sampler: Sampler
+    choice: int = 0
+    age: int = field(default_factory=_ages.__next__)
+    """The lower, the longer it has been here."""
+    tokens: list[int] = field(init=False)
+    """The prompt and what was generated. The keys and values of all but the last are needed for the next step."""
+    sampler: Sampler = field(init=False)
+    stop_ids: frozenset[int] = field(init=False)
     cache: list[LayerCache] | None = None
     prefilled: int = 0
-    """Tokens of the prompt whose keys and values are in the cache."""
+    """Tokens whose keys and values are in `cache`."""
+    cached: int = 0
+    """Those of them that came from the prefix cache."""
     generated: int = 0
-    last_token: int = -1
-    """The token that the next step reads."""
+    boundaries: list[int] = field(default_factory=list)
+    """Lengths at which its prefill has to stop, since its cache is remembered there; ascending."""
     admitted: float = 0.0
-    """When its first chunk began, in seconds of the monotonic clock."""
-    stop_ids: frozenset[int] = field(init=False)
+    """When its first chunk began, in seconds of the monotonic clock; 0 before that."""
 
     def __post_init__(self) -> None:
+        self.tokens = list(self.submit.prompt)
+        self.sampler = Sampler(self.submit.sampling, self.submit.prompt, self.choice)
         self.stop_ids = frozenset(self.submit.stop_ids)
-        self.last_token = self.submit.prompt[-1]
+
+    @property
+    def last_token(self) -> int:
+        """The token that the next step reads."""
+        return self.tokens[-1]
+
+    @property
+    def length(self) -> int:
+        """Tokens in the cache before the next step."""
+        return len(self.tokens) - 1
 
     @property
     def to_prefill(self) -> int:
-        """Prompt tokens still to process. The last one is left: the first decode step reads it."""
-        return len(self.submit.prompt) - 1 - self.prefilled
+        """Tokens still to process. The last one is left: the next decode step reads it."""
+        return self.length - self.prefilled
 
     @property
     def processed(self) -> int:
-        """Prompt tokens done, the one that the first decode step reads counted with the last chunk."""
+        """Tokens of the prompt that are done, the one that the first decode step reads counted with the last chunk."""
         return self.prefilled if self.to_prefill else len(self.submit.prompt)
 
     @property
@@ -46,13 +67,27 @@ class Sequence:
         return self.submit.stop_ids if self.generated < self.submit.min_tokens else []
 
     @property
-    def takes_argmax(self) -> bool:
-        """Whether its next token is simply the likeliest."""
-        return self.sampler.is_argmax and not self.banned
+    def scores_prompt(self) -> bool:
+        """Whether the log-probabilities of the prompt are still to be computed."""
+        return self.submit.prompt_logprobs >= 0 and not self.generated
+
+    @property
+    def prefix_key(self) -> tuple[str, str]:
+        """Who may share its prefixes: the LoRA and the salt."""
+        return ("", self.submit.salt)
+
+    def sibling(self, choice: int) -> "Sequence":
+        """Another choice of the same request, before its first token."""
+        return Sequence(self.submit, choice, admitted=self.admitted, cached=self.cached)
+
+    def put_back(self) -> None:
+        """Give up the keys and values; they are computed again later."""
+        self.cache = None
+        self.prefilled = 0
 
     def append(self, token: int) -> str | None:
         """Take a drawn token; the finish reason if it was the last."""
-        self.last_token = token
+        self.tokens.append(token)
         self.generated += 1
         self.sampler.observe(token)
         if token in self.stop_ids:

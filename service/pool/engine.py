@@ -3,11 +3,15 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 
-from service.engine.frames import Abort, Event, Heartbeat, Loaded, Refused, Sampling, Step, Submit
+from msgspec import structs
+
+from service.engine.frames import Abort, ClearCache, Cleared, Event, Heartbeat, Loaded, Refused, Step, Submit
 from service.errors import ServiceError
 from service.pool.engine_process import EngineProcess
+from service.pool.queue import Queue
 from service.pool.stream import Item, Stream
 
 
@@ -20,6 +24,8 @@ class Engine:
         """Why it did not load the model."""
         self._process: EngineProcess
         self._streams: dict[int, Stream] = {}
+        self._queue = Queue()
+        self._clearing: deque[asyncio.Future[Cleared]] = deque()
         self._numbers = itertools.count(1)
         self._heard = time.monotonic()
 
@@ -50,14 +56,31 @@ class Engine:
         """Sequences that run or wait in it."""
         return len(self._streams)
 
-    def submit(
-        self, prompt: list[int], sampling: Sampling, *, max_tokens: int, min_tokens: int, stop_ids: list[int]
-    ) -> Stream:
-        """Start a sequence."""
-        stream = Stream(next(self._numbers), self._abort)
+    @property
+    def retry_after(self) -> float:
+        """Seconds until it may have room for one more to wait."""
+        return self._queue.retry_after
+
+    def waiting(self, max_running: int) -> int:
+        """How many of its sequences wait for a place among `max_running` choices."""
+        choices = sum(stream.choices for seq, stream in self._streams.items() if seq not in self._queue)
+        return self._queue.waiting(max_running - choices)
+
+    def submit(self, submit: Submit) -> Stream:
+        """Start a sequence; its number is filled in."""
+        stream = Stream(next(self._numbers), self._abort, choices=submit.choices)
         self._streams[stream.seq] = stream
-        self._process.send(Submit(stream.seq, prompt, sampling, max_tokens, min_tokens, stop_ids))
+        self._queue.join(stream.seq)
+        self._process.send(structs.replace(submit, seq=stream.seq))
         return stream
+
+    async def clear_cache(self) -> Cleared:
+        """Empty the prefix cache; what was in it. With an engine that ends, it is gone too."""
+        cleared = asyncio.get_running_loop().create_future()
+        self._clearing.append(cleared)
+        self._process.send(ClearCache())
+        await asyncio.wait([cleared, self.lost], return_when=asyncio.FIRST_COMPLETED)
+        return cleared.result() if cleared.done() else Cleared(0, 0)
 
     def cut(self, error: ServiceError) -> None:
         """End all streams with an error, and their sequences."""
@@ -69,26 +92,38 @@ class Engine:
         """End the process; its exit code, negative for a signal."""
         return await self._process.stop()
 
-    def _abort(self, stream: Stream) -> None:
-        if self._streams.pop(stream.seq, None) is not None:
-            self._process.send(Abort(stream.seq))
+    def _abort(self, stream: Stream, choice: int | None = None) -> None:
+        if stream.seq in self._streams:
+            self._process.send(Abort(stream.seq, choice))
+            if choice is None:
+                self._forget(stream)
+
+    def _forget(self, stream: Stream) -> None:
+        self._streams.pop(stream.seq, None)
+        self._queue.leave(stream.seq)
 
     def _receive(self, event: Event) -> None:
-        """Take an event; a step's rows go to their streams in this one call."""
+        """Take an event; what a step did goes to the streams in this one call."""
         self._heard = time.monotonic()
         match event:
-            case Step(rows, progress):
-                self._deliver([*progress, *rows])
+            case Step():
+                self._deliver(event)
             case Loaded():
                 self.loaded.set_result(event)
             case Refused(reason):
                 self.refusal = reason
+            case Cleared():
+                self._clearing.popleft().set_result(event)
             case Heartbeat():
                 pass
 
-    def _deliver(self, items: Sequence[Item]) -> None:
+    def _deliver(self, step: Step) -> None:
+        self._queue.turn()
+        for progress in step.progress:
+            self._queue.admit(progress.seq)
+        items: Iterable[Item] = itertools.chain(step.queued, step.progress, step.rows)
         for item in items:
             if (stream := self._streams.get(item.seq)) is not None:
                 stream.put(item)
                 if stream.ended:
-                    del self._streams[item.seq]
+                    self._forget(stream)

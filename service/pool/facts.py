@@ -7,6 +7,7 @@ from service.adapters.chat_format import ChatFormat
 from service.adapters.registry import get_adapter
 from service.config import ModelConfig
 from service.engine.frames import Loaded
+from service.errors import ContextTooLong, InsufficientMemory
 from service.text.tokenizer import Tokenizer
 
 
@@ -43,3 +44,16 @@ class ModelFacts:
         )
         context = min(loaded.context_length, config.context_length or loaded.context_length)
         return cls(loaded, tokenizer, chat_format, context)
+
+    def room(self, prompt_tokens: int, max_tokens: int | None) -> int:
+        """The most tokens that an answer may have, of which `max_tokens` are asked for, or as many as there may be.
+
+        Raises ContextTooLong for a prompt that leaves no room, and InsufficientMemory for an answer that cannot fit.
+        """
+        room = self.context_length - prompt_tokens
+        least = 1 if max_tokens is None else min(max_tokens, room)
+        if room < 0 or (room == 0 and max_tokens != 0):
+            raise ContextTooLong(self.context_length, prompt_tokens)
+        if prompt_tokens + least > self.loaded.kv_tokens:
+            raise InsufficientMemory(prompt_tokens + least, self.loaded.kv_tokens)
+        return min(room, self.loaded.kv_tokens - prompt_tokens) if max_tokens is None else least

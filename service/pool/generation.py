@@ -1,105 +1,61 @@
 """One request's way through a model: submit, parse, count, time."""
 
-import secrets
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from service.engine import frames
-from service.errors import ContextTooLong, EngineFault
+from service.errors import DeadlineExceeded, EngineFault
+from service.pool.choice import Choice
+from service.pool.events import Completed, Prefilled, Queued, Said, Started, Timings, Usage
 from service.pool.facts import ModelFacts
 from service.pool.model import Model
-from service.pool.stream import Stream
-from service.text.parser import Ended, Parser, Piece, Text
-from service.text.pieces import merged
-from service.types import FinishReason, Sampling, Stopping
+from service.pool.prompt import Prompt
+from service.pool.stream import FAILURES
+from service.pool.submission import submission
+from service.text.parser import Parser
+from service.text.pieces import Ended, Text
+from service.types import Ask, Origin
 
-_SEED_BITS = 63
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The request is admitted and the first chunk of its prompt is processed. `model` is the model's alias."""
-
-    model: str
-    prompt_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Token counts."""
-
-    prompt: int
-    completion: int
-    reasoning: int
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """Durations in seconds; those of parts that were not reached are 0."""
-
-    queue: float
-    prefill: float
-    first_token: float
-    decode: float
-    total: float
-
-
-@dataclass(frozen=True, slots=True)
-class Completed:
-    """The request has ended well."""
-
-    usage: Usage
-    timings: Timings
-
-
-GenerationEvent = Started | Piece | Completed
+_MAX_SCORES = 1 << 14
+"""Log-probabilities in one piece of the prompt: a message stays small, and others get their turn between two."""
 
 
 class Generation:
     """A request that runs. `take` gives its events in turn; `close` gives it up, whenever and however often."""
 
-    def __init__(
-        self,
-        model: Model,
-        facts: ModelFacts,
-        prompt: Sequence[int],
-        parser: Parser,
-        sampling: Sampling,
-        stopping: Stopping,
-        *,
-        echo: str = "",
-        arrived: float,
-    ) -> None:
-        """Submit `prompt`. `echo` is text to start the answer with, `arrived` the request's monotonic arrival time.
-
-        Raises ContextTooLong where the prompt leaves no room, QueueFull and Unavailable.
-        """
-        room = facts.context_length - len(prompt)
-        if room < 0 or (room == 0 and stopping.max_tokens != 0):
-            raise ContextTooLong(facts.context_length, len(prompt))
+    def __init__(self, model: Model, facts: ModelFacts, prompt: Prompt, ask: Ask, origin: Origin) -> None:
+        """Submit `prompt`. Raises ContextTooLong, InsufficientMemory, QueueFull and Unavailable."""
         self.model = model.name
-        self._prompt_tokens = len(prompt)
-        self._parser = parser
-        self._echo = echo
-        self._arrived = arrived
-        self._admitted = self._first = self._last = 0.0
         self.completed: Completed | None = None
-        self.finish: Ended | None = None
-        # A family's tokens may lie beyond the vocabulary of a model that was cut down.
-        own_stops = [] if stopping.ignore_eos else [i for i in facts.format.stop_ids if i < facts.loaded.vocab_size]
-        self._stream: Stream = model.submit(
-            list(prompt),
-            _resolve(sampling, facts.loaded.defaults),
-            max_tokens=room if stopping.max_tokens is None else min(stopping.max_tokens, room),
-            min_tokens=stopping.min_tokens,
-            stop_ids=[*{*own_stops, *stopping.stop_token_ids}],
-        )
+        self._prompt = prompt
+        self._output = ask.output
+        self._prompt_logprobs: list[frames.Logprob | None] = []
+        self._cached = 0
+        self._prefilled = False
+        self._arrived = origin.arrived
+        self._admitted = self._first = self._last = 0.0
+        self._stream = model.submit(submission(facts, prompt, ask, origin))
+        self._running = ask.n
+        self._choices = [
+            Choice(Parser(facts.tokenizer, ask.stopping, prompt.markup, reasoning_open=prompt.reasoning_open))
+            for _ in range(ask.n)
+        ]
+
+    @property
+    def finishes(self) -> list[Ended | None]:
+        """How each choice has ended; None for one that has not."""
+        return [choice.finish for choice in self._choices]
 
     @property
     def usage(self) -> Usage:
         """Tokens so far."""
-        return Usage(self._prompt_tokens, self._parser.completion_tokens, self._parser.reasoning_tokens)
+        parsers = [choice.parser for choice in self._choices]
+        return Usage(
+            prompt=len(self._prompt.ids),
+            completion=sum(parser.completion_tokens for parser in parsers),
+            reasoning=sum(parser.reasoning_tokens for parser in parsers),
+            cached=self._cached,
+        )
 
     @property
     def timings(self) -> Timings:
@@ -113,73 +69,70 @@ class Generation:
             total=now - self._arrived,
         )
 
-    async def take(self) -> list[GenerationEvent]:
+    async def take(self) -> list[Said]:
         """What has happened since the last call, at least one event; empty after the end.
 
-        Raises EngineFault, or Unavailable where the engine ended.
+        Raises EngineFault, DeadlineExceeded, or Unavailable where the engine ended.
         """
-        events: list[GenerationEvent] = []
-        while not events and self.completed is None:
-            tokens: list[int] = []
-            finish: str | None = None
+        said: list[Said] = []
+        while not said and self.completed is None:
+            rows: dict[int, list[frames.Row]] = {}
             for item in await self._stream.take():
-                match item:
-                    case frames.Progress():
-                        events += self._start(item)
-                    case frames.Row(finish="error", error=error):
-                        raise EngineFault(error)
-                    case frames.Row():
-                        # A reader that is slow gets many tokens in one message.
-                        tokens += item.tokens
-                        finish = item.finish
-            events += self._advance(tokens, finish)
-            if self.finish is not None:
-                self._stream.close()
+                if isinstance(item, frames.Row):
+                    rows.setdefault(item.choice, []).append(item)
+                elif isinstance(item, frames.Progress):
+                    said += self._progress(item)
+                elif not self._admitted:  # one that was put back waits too, which is no more than a pause
+                    said.append((0, Queued(item.position)))
+            for index, of_choice in rows.items():
+                said += self._advance(index, of_choice)
+            if not self._running:
                 self.completed = Completed(self.usage, self.timings)
-                events.append(self.completed)
-        return events
+                said.append((0, self.completed))
+        return said
 
     def close(self) -> None:
         """Give the request up; its sequence leaves the batch within one step."""
         self._stream.close()
 
-    def _start(self, progress: frames.Progress) -> list[GenerationEvent]:
-        if self._admitted:
-            return []
-        self._admitted = max(progress.admitted, self._arrived)
-        return [Started(self.model, self._prompt_tokens), *([Text(self._echo, ())] if self._echo else [])]
+    def _progress(self, progress: frames.Progress) -> Iterator[Said]:
+        if self._prefilled:
+            return  # it was put back to make room for others, and is processed once more
+        starts = not self._admitted
+        if starts:
+            self._admitted = max(progress.admitted, self._arrived)
+            yield 0, Started(self.model, len(self._prompt.ids))
+        if self._output.progress:
+            yield 0, Prefilled(progress.processed, len(self._prompt.ids), progress.cached)
+        self._cached = max(self._cached, progress.cached)
+        if progress.logprobs[:1] == [None]:
+            self._prompt_logprobs.clear()  # the prompt's first token again: as above
+        self._prompt_logprobs += progress.logprobs
+        self._prefilled = progress.processed >= len(self._prompt.ids)
+        if self._output.prompt_logprobs is None:
+            shown = [Text(self._prompt.text)] if starts and self._prompt.text else []
+        else:
+            shown = self._scored_prompt() if self._prefilled else []
+        for index in range(len(self._choices)):
+            yield from ((index, piece) for piece in shown)
 
-    def _advance(self, tokens: list[int], finish: str | None) -> list[Piece]:
-        if tokens:
+    def _scored_prompt(self) -> list[Text]:
+        """The prompt with its log-probabilities; the first piece has all of its text, if any is wanted."""
+        ids, logprobs = self._prompt.ids, self._prompt_logprobs
+        size = _MAX_SCORES // (1 + (self._output.prompt_logprobs or 0))
+        return [
+            Text("" if start else self._prompt.text, tuple(ids[start:end]), tuple(logprobs[start:end]))
+            for start, end in ((start, start + size) for start in range(0, len(ids), size))
+        ]
+
+    def _advance(self, index: int, rows: list[frames.Row]) -> list[Said]:
+        if rows[-1].finish in FAILURES:
+            raise DeadlineExceeded if rows[-1].finish == "deadline" else EngineFault(rows[-1].error)
+        if rows[0].tokens:
             self._last = time.monotonic()
             self._first = self._first or self._last
-        pieces = self._parse(tokens, finish)
+        pieces = self._choices[index].take(rows)
         if pieces and isinstance(pieces[-1], Ended):
-            self.finish = pieces[-1]
-        return pieces
-
-    def _parse(self, tokens: list[int], finish: str | None) -> list[Piece]:
-        if finish is None:
-            return self._parser.feed(tokens)
-        text, stop = (tokens[:-1], tokens[-1]) if finish == "stop" else (tokens, None)
-        pieces = self._parser.feed(text)
-        return merged(pieces + self._parser.end(FinishReason.LENGTH if stop is None else FinishReason.STOP, stop))
-
-
-def _resolve(sampling: Sampling, defaults: frames.Defaults) -> frames.Sampling:
-    """Fill what the request leaves open with the model's defaults, and those with neutral values."""
-
-    def first(*values: float | None) -> float:
-        return next(value for value in values if value is not None)
-
-    return frames.Sampling(
-        seed=secrets.randbits(_SEED_BITS) if sampling.seed is None else sampling.seed,
-        temperature=first(sampling.temperature, defaults.temperature, 1.0),
-        top_p=first(sampling.top_p, defaults.top_p, 1.0),
-        top_k=int(first(sampling.top_k, defaults.top_k, 0)),
-        min_p=first(sampling.min_p, defaults.min_p, 0.0),
-        repetition_penalty=first(sampling.repetition_penalty, defaults.repetition_penalty, 1.0),
-        frequency_penalty=first(sampling.frequency_penalty, 0.0),
-        presence_penalty=first(sampling.presence_penalty, 0.0),
-        logit_bias=dict(sampling.logit_bias),
-    )
+            self._running -= 1
+            self._stream.drop(index)
+        return [(index, piece) for piece in pieces]

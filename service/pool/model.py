@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from service.config import ModelConfig, ServiceConfig
-from service.engine.frames import Sampling
+from service.engine.frames import Cleared, Submit
 from service.errors import QueueFull, SetupError, Unavailable
 from service.pool.engine import Engine
 from service.pool.facts import ModelFacts
@@ -134,15 +134,19 @@ class Model:
             raise Unavailable(f"model {self.name!r} is not available", retry_after=_BACKOFF_S[-1])
         return self._facts
 
-    def submit(
-        self, prompt: list[int], sampling: Sampling, *, max_tokens: int, min_tokens: int, stop_ids: list[int]
-    ) -> Stream:
-        """Start a sequence on the engine. Raises QueueFull, or Unavailable between two engines."""
+    def submit(self, submit: Submit) -> Stream:
+        """Start a sequence on the engine, whatever number it has. Raises QueueFull, or Unavailable between engines."""
         if self._engine is None or self.state is not ModelState.READY:
             raise Unavailable(f"model {self.name!r} is being started again")
-        if self.running >= self._settings.max_running + self._settings.max_queued:
-            raise QueueFull(self.name)
-        return self._engine.submit(prompt, sampling, max_tokens=max_tokens, min_tokens=min_tokens, stop_ids=stop_ids)
+        if self._engine.waiting(self._settings.max_running) >= self._settings.max_queued:
+            raise QueueFull(self.name, self._engine.retry_after)
+        return self._engine.submit(submit)
+
+    async def clear_cache(self) -> Cleared:
+        """Empty the prefix cache of its engine; what was in it, which is nothing where no engine is ready."""
+        if self._engine is None or self.state is not ModelState.READY:
+            return Cleared(0, 0)
+        return await self._engine.clear_cache()
 
     async def _supervise(self, folder: Path) -> None:
         """Keep an engine running. Raises SetupError where the first one does not come up."""
@@ -204,13 +208,16 @@ class Model:
             self._set_state(ModelState.FAILED if failure else ModelState.LOADING)
 
     def _arguments(self, folder: Path) -> list[str]:
-        settings = self._settings
-        return [
-            *("--model", str(folder)),
-            *("--cache-dir", settings.cache_dir),
-            *("--max-running", str(settings.max_running)),
-            *("--prefill-chunk", str(settings.prefill_chunk)),
-        ]
+        settings, own = self._settings, self.config
+        flags = {
+            "--model": folder,
+            "--cache-dir": settings.cache_dir,
+            "--max-running": settings.max_running,
+            "--prefill-chunk": settings.prefill_chunk,
+            "--kv-cache-bytes": _first(own.kv_cache_bytes, settings.kv_cache_bytes),
+            "--prefix-cache-bytes": _first(own.prefix_cache_bytes, settings.prefix_cache_bytes),
+        }
+        return [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
 
     def _set_state(self, state: ModelState) -> None:
         self.state = state
@@ -225,3 +232,8 @@ class Model:
         if self._was_serving != self.is_serving:
             self._was_serving = self.is_serving
             self._changed()
+
+
+def _first(own: int | None, general: int | None) -> int | None:
+    """A model's own setting, else the service's; 0 is one too."""
+    return general if own is None else own

@@ -1,5 +1,6 @@
-"""AdminService: what the server is and how it is set up."""
+"""AdminService: what the server is, how it is set up, and what operators do to it."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -18,7 +19,7 @@ Context = aio.ServicerContext[Any, Any]
 
 
 class AdminServicer(pb_grpc.AdminServiceServicer):
-    """Describes the server. `addresses` are those that it listens on, with their real ports."""
+    """Looks after the server. `addresses` are those that it listens on, with their real ports."""
 
     def __init__(self, config: ServiceConfig, pool: ModelPool, drain: Drain, addresses: Sequence[str]) -> None:
         self._config = config
@@ -44,4 +45,12 @@ class AdminServicer(pb_grpc.AdminServiceServicer):
             max_running=self._config.max_running,
             max_queued=self._config.max_queued,
             max_request_bytes=self._config.max_request_bytes,
+        )
+
+    async def ClearCache(self, request: pb.ClearCacheRequest, context: Context) -> pb.ClearCacheResponse:  # noqa: ARG002, N802
+        """See admin.proto."""
+        models = [self._pool.get(request.model)] if request.model else self._pool.models
+        cleared = await asyncio.gather(*(model.clear_cache() for model in models))
+        return pb.ClearCacheResponse(
+            entries=sum(each.entries for each in cleared), bytes=sum(each.bytes for each in cleared)
         )

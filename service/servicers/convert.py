@@ -8,7 +8,6 @@ from google.protobuf.struct_pb2 import Struct, Value
 from mlx_grpc.v1 import generation_pb2 as pb
 from service.errors import InvalidField, UnsupportedField, under
 from service.types import (
-    MAX_CHOICES,
     MAX_JSON,
     MAX_KWARGS,
     MAX_MESSAGES,
@@ -17,7 +16,9 @@ from service.types import (
     MAX_STOP_TOKENS,
     MAX_TOOLS,
     Ask,
+    Cache,
     Message,
+    Output,
     Role,
     Sampling,
     Stopping,
@@ -34,8 +35,7 @@ _ROLES = {
     pb.ROLE_TOOL: Role.TOOL,
 }
 
-_LATER = ("lora", "tools", "tool_choice", "parallel_tool_calls", "reasoning", "constraint", "cache")
-_LATER_OUTPUT = ("logprobs", "top_logprobs", "prompt_logprobs", "progress")
+_LATER = ("lora", "tools", "tool_choice", "parallel_tool_calls", "reasoning", "constraint")
 
 
 def to_ask(request: pb.ChatRequest | pb.GenerateRequest) -> Ask:
@@ -45,15 +45,21 @@ def to_ask(request: pb.ChatRequest | pb.GenerateRequest) -> Ask:
         sampling = _sampling(request.sampling)
     with under("stopping"):
         stopping = _stopping(request.stopping)
-    if isinstance(request, pb.ChatRequest) and request.output.echo:
+    with under("output"):
+        output = _output(request.output)
+    if isinstance(request, pb.ChatRequest) and output.echo:
         raise InvalidField("output.echo", "is for Generate only")
+    with under("cache"):
+        cache = Cache(request.cache.salt, request.cache.bypass)
     return Ask(
         model=request.model,
         request_id=request.request_id,
         sampling=sampling,
         stopping=stopping,
-        token_ids=request.output.token_ids,
-        echo=request.output.echo,
+        output=output,
+        cache=cache,
+        n=request.n if request.HasField("n") else 1,
+        priority=request.priority,
     )
 
 
@@ -99,17 +105,8 @@ def _mapping(struct: Struct) -> dict[str, object]:
 def _refuse_later(request: pb.ChatRequest | pb.GenerateRequest) -> None:
     for field, value in request.ListFields():
         if field.name in _LATER:
-            inner = value.ListFields() if field.name in {"reasoning", "cache", "tool_choice"} else []
+            inner = value.ListFields() if field.name in {"reasoning", "tool_choice"} else []
             raise UnsupportedField(f"{field.name}.{inner[0][0].name}" if inner else field.name)
-    for field, _ in request.output.ListFields():
-        if field.name in _LATER_OUTPUT:
-            raise UnsupportedField(f"output.{field.name}")
-    if request.HasField("n") and not 1 <= request.n <= MAX_CHOICES:
-        raise InvalidField("n", f"must be from 1 to {MAX_CHOICES}")
-    if request.n > 1:
-        raise UnsupportedField("n", "above 1 is not supported yet")
-    if request.priority:
-        raise UnsupportedField("priority")
 
 
 def _sampling(message: pb.SamplingParams) -> Sampling:
@@ -126,6 +123,17 @@ def _stopping(message: pb.Stopping) -> Stopping:
         stop_token_ids=tuple(message.stop_token_ids[: MAX_STOP_TOKENS + 1]),
         ignore_eos=message.ignore_eos,
         include_stop=message.include_stop,
+    )
+
+
+def _output(message: pb.OutputOptions) -> Output:
+    return Output(
+        logprobs=message.logprobs,
+        top_logprobs=message.top_logprobs,
+        prompt_logprobs=message.prompt_logprobs if message.HasField("prompt_logprobs") else None,
+        token_ids=message.token_ids,
+        echo=message.echo,
+        progress=message.progress,
     )
 
 

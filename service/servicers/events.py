@@ -1,11 +1,13 @@
 """What a generation says, as messages of the wire."""
 
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Generic, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
 from mlx_grpc.v1 import generation_pb2 as pb
-from service.pool.generation import Completed, GenerationEvent, Started
+from service.engine.frames import Logprob
+from service.pool.events import Completed, GenerationEvent, Prefilled, Queued, Started
 from service.text.parser import Ended, ReasoningEnded, ReasoningText, Text
 from service.types import Ask, FinishReason
 
@@ -17,38 +19,75 @@ _REASONS = {
 }
 
 
-def to_response(event: GenerationEvent, ask: Ask, response: type[Response]) -> Response | None:
-    """The message of an event, or None where it would say nothing."""
-    match event:
-        case Text(text, token_ids):
-            ids = token_ids if ask.token_ids else ()
-            return response(text=pb.TextDelta(text=text, token_ids=ids)) if text or ids else None
-        case ReasoningText(text, token_ids):
-            ids = token_ids if ask.token_ids else ()
-            delta = pb.ReasoningDelta(text=text, token_ids=ids)
-            return response(reasoning=delta) if text or ids else None  # type: ignore[call-arg] # Generate has none
-        case ReasoningEnded(duration):
-            done = pb.ReasoningDone(duration=_duration(duration))
-            return response(reasoning_done=done)  # type: ignore[call-arg] # Generate has none
-        case Started(model, prompt_tokens):
-            started = pb.Started(request_id=ask.request_id, model=model, prompt_tokens=prompt_tokens)
-            return response(started=started)
-        case Ended(reason, stop_string, stop_token):
-            finish = pb.Finish(reason=_REASONS[reason])
-            if stop_string is not None:
-                finish.stop_string = stop_string
-            if stop_token is not None:
-                finish.stop_token_id = stop_token
-            return response(finish=finish)
-        case Completed():
-            return response(completed=_completed(event))
+class EventWriter(Generic[Response]):
+    """Writes the messages of one call."""
+
+    def __init__(self, ask: Ask, response: type[Response], token_bytes: Mapping[int, bytes]) -> None:
+        """`token_bytes` are the bytes of each token."""
+        self._response: type[Response] = response
+        self._request_id = ask.request_id
+        self._with_ids = ask.output.token_ids
+        self._token_bytes = token_bytes
+
+    def message(self, choice: int, event: GenerationEvent) -> Response | None:
+        """The message of an event about a choice, or None where it would say nothing."""
+        # Filled in place: a message that is made first and handed over is copied.
+        message = self._response(index=choice) if choice else self._response()
+        match event:
+            case Text():
+                return message if self._fill(message.text, event) else None
+            case ReasoningText():
+                return message if self._fill(message.reasoning, event) else None  # type: ignore[attr-defined] # Chat only
+            case ReasoningEnded(duration):
+                message.reasoning_done.duration.CopyFrom(_duration(duration))  # type: ignore[attr-defined] # Chat only
+            case Started(model, prompt_tokens):
+                message.started.request_id = self._request_id
+                message.started.model = model
+                message.started.prompt_tokens = prompt_tokens
+            case Queued(position):
+                message.queue.position = position
+            case Prefilled(processed, total, cached):
+                message.progress.CopyFrom(pb.PromptProgress(processed=processed, total=total, cached=cached))
+            case Ended():
+                message.finish.CopyFrom(_finish(event))
+            case Completed():
+                message.completed.CopyFrom(_completed(event))
+        return message
+
+    def _fill(self, delta: pb.TextDelta | pb.ReasoningDelta, piece: Text | ReasoningText) -> bool:
+        """Say a piece; whether there was anything to say."""
+        delta.text = piece.text
+        if self._with_ids:
+            delta.token_ids.extend(piece.token_ids)
+        if piece.logprobs:
+            delta.logprobs.extend(map(self._logprob, piece.token_ids, piece.logprobs))
+        return bool(piece.text or piece.logprobs or (self._with_ids and piece.token_ids))
+
+    def _logprob(self, token: int, logprob: Logprob | None) -> pb.TokenLogprob:
+        names = self._token_bytes
+        if logprob is None:
+            return pb.TokenLogprob(token_id=token, token=names[token])
+        top = [pb.TopLogprob(token_id=other, token=names[other], logprob=value) for other, value in logprob.top]
+        return pb.TokenLogprob(token_id=token, token=names[token], logprob=logprob.logprob, top=top)
+
+
+def _finish(ended: Ended) -> pb.Finish:
+    finish = pb.Finish(reason=_REASONS[ended.reason])
+    if ended.stop_string is not None:
+        finish.stop_string = ended.stop_string
+    if ended.stop_token is not None:
+        finish.stop_token_id = ended.stop_token
+    return finish
 
 
 def _completed(event: Completed) -> pb.Completed:
     usage, timings = event.usage, event.timings
     return pb.Completed(
         usage=pb.Usage(
-            prompt_tokens=usage.prompt, completion_tokens=usage.completion, reasoning_tokens=usage.reasoning
+            prompt_tokens=usage.prompt,
+            completion_tokens=usage.completion,
+            cached_tokens=usage.cached,
+            reasoning_tokens=usage.reasoning,
         ),
         timings=pb.Timings(
             queue=_duration(timings.queue),

@@ -45,6 +45,8 @@ def _describe(model: Model) -> pb.Model:
         message.context_length = facts.context_length
         message.vocab_size = loaded.vocab_size
         message.weights_bytes = loaded.weights_bytes
+        message.kv_tokens = loaded.kv_tokens
+        message.kv_bytes = loaded.kv_bytes
         message.stop_token_ids.extend(sorted(facts.format.stop_ids))
         message.has_chat_template = facts.format.template is not None
         message.has_reasoning = facts.format.markup is not None

@@ -19,6 +19,7 @@ class RequestLog:
     """What is known of a request so far."""
 
     request: pb.ChatRequest | pb.GenerateRequest
+    caller: str | None = None
     generation: Generation | None = None
     outcome: str = "ok"
     error: str | None = None
@@ -29,6 +30,7 @@ class RequestLog:
             "request",
             rpc=self.request.DESCRIPTOR.name.removesuffix("Request"),
             request_id=self.request.request_id[:MAX_QUOTED],
+            caller=self.caller,
             model=self.generation.model if self.generation else self.request.model[:MAX_QUOTED],
             outcome=self.outcome,
             error=self.error,
@@ -37,10 +39,12 @@ class RequestLog:
 
 
 def _figures(generation: Generation) -> dict[str, object]:
-    usage, timings, finish = generation.usage, generation.timings, generation.finish
+    usage, timings = generation.usage, generation.timings
+    finishes = [finish.reason.value if finish else None for finish in generation.finishes]
     return {
-        "finish": finish.reason.value if finish else None,
+        "finish": finishes[0] if len(finishes) == 1 else finishes,
         "prompt_tokens": usage.prompt,
+        "cached_tokens": usage.cached,
         "completion_tokens": usage.completion,
         "reasoning_tokens": usage.reasoning,
         "queue_ms": round(timings.queue * 1000, 1),

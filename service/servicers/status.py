@@ -8,7 +8,9 @@ from google.rpc.status_pb2 import Status
 
 from service.errors import (
     ContextTooLong,
+    DeadlineExceeded,
     FieldError,
+    InsufficientMemory,
     InvalidField,
     NoChatTemplate,
     QueueFull,
@@ -59,6 +61,11 @@ def _describe(error: ServiceError) -> tuple[grpc.StatusCode, list[Message]]:  # 
         case ContextTooLong():
             figures = {"limit": str(error.limit), "got": str(error.got)}
             return Code.INVALID_ARGUMENT, [_info("CONTEXT_LENGTH_EXCEEDED", **figures)]
+        case InsufficientMemory():
+            figures = {"needed_tokens": str(error.needed), "available_tokens": str(error.available)}
+            return Code.RESOURCE_EXHAUSTED, [_info("INSUFFICIENT_MEMORY", **figures)]
+        case DeadlineExceeded():
+            return Code.DEADLINE_EXCEEDED, [_info("DEADLINE_EXCEEDED")]
         case UnknownModel():
             return Code.NOT_FOUND, [ResourceInfo(resource_type="model", resource_name=error.name)]
         case NoChatTemplate():

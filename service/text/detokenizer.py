@@ -1,15 +1,14 @@
 """Incremental detokenizing: tokens in, whole characters out as soon as they are final."""
 
 import codecs
-import re
 from typing import Protocol
 
+from service.text.token_bytes import byte_of
 from service.text.tokenizer import Tokenizer
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _MAX_WINDOW = 32
 """Tokens that are decoded again for each new one, at most."""
-_BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")
 
 
 class _Decoder(Protocol):
@@ -94,8 +93,8 @@ class _Window:
         name = self._tokenizer.token(token)
         if name is None:
             return ""
-        if self._byte_fallback and (byte := _BYTE_TOKEN.fullmatch(name)):
-            return self._add_byte(token, bytes.fromhex(byte[1]))
+        if self._byte_fallback and (byte := byte_of(name)):
+            return self._add_byte(token, byte)
         return self._bad_bytes() + self._grow([token])
 
     def flush(self) -> str:

@@ -1,38 +1,41 @@
 """What a choice's tokens turn into."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import chain, groupby
 from typing import Any
 
+import msgspec
+
+from service.engine.frames import Logprob
 from service.types import FinishReason
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """More of the answer, and the tokens since the last piece. Only ids may be left to tell: then `text` is empty."""
+class Text(msgspec.Struct, frozen=True):
+    """More of the answer, and the tokens since the last piece. Only ids may be left to tell: then `text` is empty.
+
+    `logprobs` has one for each token, or none at all; None is that of a prompt's first token.
+    """
 
     text: str
     token_ids: tuple[int, ...] = ()
+    logprobs: tuple[Logprob | None, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ReasoningText:
+class ReasoningText(msgspec.Struct, frozen=True):
     """More of the reasoning, as `Text`. The tokens of its markers belong to it."""
 
     text: str
     token_ids: tuple[int, ...] = ()
+    logprobs: tuple[Logprob | None, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ReasoningEnded:
+class ReasoningEnded(msgspec.Struct, frozen=True):
     """The model has stopped thinking after `duration` seconds."""
 
     duration: float
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """The choice has ended. What matched is told for FinishReason.STOP."""
 
     reason: FinishReason
@@ -53,6 +56,9 @@ def merged(pieces: Iterable[Piece]) -> list[Piece]:
 
 
 def _joined(kind: type[Any], parts: list[Any]) -> Piece:
-    text = "".join(part.text for part in parts)
-    joined: Piece = kind(text, tuple(chain.from_iterable(part.token_ids for part in parts)))
+    joined: Piece = kind(
+        "".join(part.text for part in parts),
+        tuple(chain.from_iterable(part.token_ids for part in parts)),
+        tuple(chain.from_iterable(part.logprobs for part in parts)),
+    )
     return joined

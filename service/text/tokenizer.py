@@ -7,6 +7,7 @@ from pathlib import Path
 import tokenizers
 
 from service.errors import ContextTooLong, SetupError
+from service.text.token_bytes import TokenBytes
 
 _MAX_ID = 2**32 - 1
 
@@ -32,7 +33,7 @@ class Tokenizer:
         self._longest = max(map(len, vocabulary), default=0) if knows_all_bytes else 0
         """Most characters that one token stands for; 0 where a token for the unknown may stand for any number."""
         self._inside: dict[frozenset[str], frozenset[int]] = {}
-        self.bytes_of = _TokenBytes(inner)
+        self.bytes_of = TokenBytes(inner, byte_level="ByteLevel" in self.decoders)
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Tokenizer":
@@ -79,36 +80,6 @@ class Tokenizer:
                 number for token, number in self._specials.items() if any(token in text for text in texts)
             )
         return self._inside[texts]
-
-
-class _TokenBytes(dict[int, bytes]):
-    """The bytes of a token under a ByteLevel decoder, found the first time that the token is met."""
-
-    def __init__(self, inner: tokenizers.Tokenizer) -> None:
-        super().__init__()
-        self._inner = inner
-
-    def __missing__(self, number: int) -> bytes:
-        token = self._inner.id_to_token(number) if 0 <= number <= _MAX_ID else None
-        if token is None:
-            return b""
-        try:
-            data = bytes(_BYTE_OF[character] for character in token)
-        except KeyError:
-            # An added token may hold characters that stand for no byte: the decoder then takes it as it is.
-            data = token.encode()
-        self[number] = data
-        return data
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's characters for bytes: printable Latin-1 stands for itself, the rest follow from U+0100 on."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    rest = [byte for byte in range(0x100) if byte not in set(printable)]
-    return {chr(byte): byte for byte in printable} | {chr(0x100 + place): byte for place, byte in enumerate(rest)}
-
-
-_BYTE_OF = _byte_alphabet()
 
 
 def _decoders(inner: tokenizers.Tokenizer) -> tuple[str, ...]:

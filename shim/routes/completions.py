@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from shim import schemas, translate
 from shim.body import read_object
+from shim.caller import caller_of
 from shim.context import Context
 from shim.fold import TextPart
 from shim.generation import Kind, answer
@@ -22,7 +23,9 @@ def router(context: Context) -> APIRouter:
     async def create(http: Request) -> Response:
         """Continue a prompt, as a stream of server-sent events where `stream` is true."""
         body = await read_object(http, context.config.max_body_bytes)
-        request = translate.completion(schemas.read(schemas.CompletionRequest, body), record_of(http).request_id)
-        return await answer(http, request, lambda: context.replicas.generate(request.wire), _KIND)
+        asked = schemas.read(schemas.CompletionRequest, body)
+        request = translate.completion(asked, record_of(http).request_id)
+        caller = caller_of(http, asked.user)
+        return await answer(http, request, lambda: context.replicas.generate(request.wire, caller), _KIND)
 
     return routes

@@ -1,27 +1,62 @@
-"""The two models that are measured: `python -m tests.bench.models FOLDER` writes the tiny one."""
+"""The models that are measured."""
 
 import asyncio
+import json
+import shutil
+import subprocess
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-
-from tokenizers import Tokenizer
 
 from service.config import default_cache_dir
 from service.pool.built_in import fetch_built_in
-from tests.tiny import build, llama_config, save
+
+_EOS = ("eos_token", "eos_token_id")
 
 
-def smollm2() -> Path:
-    """The folder of the built-in model."""
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model and the work that it is given."""
+
+    name: str
+    folder: Path
+    tokens: int
+    """Tokens that a stream generates."""
+    quick_tokens: int
+    """The same where there is little time."""
+    long_prompt: int = 2000
+    """Tokens of the prompt that comes in between."""
+
+
+def smollm2(scratch: Path) -> Model:
+    """The built-in model."""
+    return Model("smollm2", _built_in(), 48, 16)
+
+
+def tiny(scratch: Path) -> Model:
+    """A random llama of two layers, 64 wide, with SmolLM2's vocabulary: all cost is per step and per token."""
+    folder = scratch / "tiny"
+    # In a child, so that this process stays a mere client.
+    words = _built_in() / "tokenizer.json"
+    subprocess.run([sys.executable, "-m", "tests.bench.write_tiny", str(words), str(folder)], check=True)
+    return Model("tiny", folder, 128, 48)
+
+
+MODELS: Mapping[str, Callable[[Path], Model]] = {"tiny": tiny, "smollm2": smollm2}
+
+
+def without_end(folder: Path, target: Path) -> Path:
+    """Copy a model to `target` with no end-of-sequence token, for a server that cannot be told to ignore it."""
+    shutil.copytree(folder, target)
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        file = target / name
+        if file.exists():
+            settings = json.loads(file.read_text(encoding="utf-8"))
+            kept = {key: value for key, value in settings.items() if key not in _EOS}
+            file.write_text(json.dumps(kept), encoding="utf-8")
+    return target
+
+
+def _built_in() -> Path:
     return asyncio.run(fetch_built_in(default_cache_dir()))
-
-
-def write_tiny(folder: Path) -> None:
-    """Write a random llama of two layers, 64 wide, with SmolLM2's vocabulary: all cost is per step and per token."""
-    words = Tokenizer.from_file(str(smollm2() / "tokenizer.json"))
-    config = llama_config(words.get_vocab_size())
-    save(folder, build(config), config, words)
-
-
-if __name__ == "__main__":
-    write_tiny(Path(sys.argv[1]))

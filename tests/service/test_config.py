@@ -20,14 +20,15 @@ def test_a_file_says_everything(tmp_path: Path) -> None:
     """Models in their order, and settings beside them."""
     file = tmp_path / "service.toml"
     file.write_text(
-        'listen = ["unix:/tmp/x"]\nmax_running = 4\nheartbeat_timeout_s = 2\n'
-        '[[models]]\nname = "b"\npath = "/b"\ncontext_length = 64\n'
+        'listen = ["unix:/tmp/x"]\nmax_running = 4\nheartbeat_timeout_s = 2\nkv_cache_bytes = 9\n'
+        '[[models]]\nname = "b"\npath = "/b"\ncontext_length = 64\nkv_cache_bytes = 5\nprefix_cache_bytes = 0\n'
         '[[models]]\nname = "a"\nrepo = "owner/a"\nrevision = "v1"\n'
     )
     config = read_config(file, {})
     assert (config.listen, config.max_running, config.heartbeat_timeout_s) == (("unix:/tmp/x",), 4, 2.0)
+    assert (config.kv_cache_bytes, config.prefix_cache_bytes) == (9, None)
     assert config.models == (
-        ModelConfig("b", path="/b", context_length=64),
+        ModelConfig("b", path="/b", context_length=64, kv_cache_bytes=5, prefix_cache_bytes=0),
         ModelConfig("a", repo="owner/a", revision="v1"),
     )
 
@@ -54,6 +55,10 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
         ("max_queued = -1", "max_queued"),
         ("prefill_chunk = 0", "prefill_chunk"),
         ("engine_threads = 0", "engine_threads"),
+        ("kv_cache_bytes = 0", "kv_cache_bytes"),
+        ("prefix_cache_bytes = -1", "prefix_cache_bytes"),
+        ("[[models]]\nname = 'a'\npath = '/x'\nkv_cache_bytes = 0", "kv_cache_bytes"),
+        ("[[models]]\nname = 'a'\npath = '/x'\nprefix_cache_bytes = -1", "prefix_cache_bytes"),
         ("max_request_bytes = 0", "max_request_bytes"),
         ("heartbeat_timeout_s = 0", "heartbeat_timeout_s"),
         ("drain_s = -1", "drain_s"),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.errors import InvalidField
-from service.types import Ask, Sampling, Stopping
+from service.types import Ask, Cache, Output, Sampling, Stopping
 
 BOUNDS = [
     ("temperature", [0, 1e-9, 2], [-1e-9, 2.001]),
@@ -92,8 +92,8 @@ def test_token_ids_are_of_the_vocabulary() -> None:
         assert raised.value.field == path
 
 
-def ask(request_id: str = "r", *, max_tokens: int | None = None, echo: bool = False) -> Ask:
-    return Ask("m", request_id, Sampling(), Stopping(max_tokens=max_tokens), echo=echo)
+def ask(request_id: str = "r", *, max_tokens: int | None = None, n: int = 1, **output: Any) -> Ask:
+    return Ask("m", request_id, Sampling(), Stopping(max_tokens=max_tokens), Output(**output), n=n)
 
 
 @pytest.mark.parametrize("request_id", ["x" * 129, "a\nb", "a\x00", "\u200b"])
@@ -106,8 +106,45 @@ def test_request_ids_fit_into_a_log(request_id: str) -> None:
 
 
 def test_no_tokens_need_a_reason() -> None:
-    """Only echo makes an answer of none."""
+    """An echo, or the log-probabilities of the prompt, make an answer of none."""
     assert ask(max_tokens=0, echo=True).stopping.max_tokens == 0
+    assert ask(max_tokens=0, prompt_logprobs=0).stopping.max_tokens == 0
     with pytest.raises(InvalidField) as raised:
         ask(max_tokens=0)
     assert raised.value.field == "stopping.max_tokens"
+
+
+@pytest.mark.parametrize("name", ["top_logprobs", "prompt_logprobs"])
+def test_alternatives_have_bounds(name: str) -> None:
+    """None to twenty."""
+    for count in (0, 20):
+        assert getattr(Output(logprobs=True, **{name: count}), name) == count  # type: ignore[arg-type]
+    for count in (-1, 21):
+        with pytest.raises(InvalidField) as raised:
+            Output(logprobs=True, **{name: count})  # type: ignore[arg-type]
+        assert raised.value.field == name
+
+
+def test_alternatives_need_the_log_probability_itself() -> None:
+    """None of them is what is meant without it."""
+    assert Output(top_logprobs=0).top_logprobs == 0
+    with pytest.raises(InvalidField) as raised:
+        Output(top_logprobs=1)
+    assert raised.value.field == "top_logprobs"
+
+
+def test_a_salt_has_bounds() -> None:
+    """In characters, whatever they are."""
+    assert len(Cache("é" * 256).salt) == 256
+    with pytest.raises(InvalidField) as raised:
+        Cache("x" * 257)
+    assert raised.value.field == "salt"
+
+
+@pytest.mark.parametrize("n", [0, -1, 129])
+def test_choices_have_bounds(n: int) -> None:
+    """One to many."""
+    assert [ask(n=good).n for good in (1, 128)] == [1, 128]
+    with pytest.raises(InvalidField) as raised:
+        ask(n=n)
+    assert raised.value.field == "n"

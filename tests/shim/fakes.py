@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,12 +68,17 @@ def started(request_id: str = "req-1") -> wire.ChatResponse:
     return wire.ChatResponse(started=wire.Started(request_id=request_id, model="tiny", prompt_tokens=3))
 
 
-def text(words: str, index: int = 0) -> wire.ChatResponse:
-    return wire.ChatResponse(index=index, text=wire.TextDelta(text=words))
+def text(words: str, index: int = 0, logprobs: Sequence[wire.TokenLogprob] = ()) -> wire.ChatResponse:
+    return wire.ChatResponse(index=index, text=wire.TextDelta(text=words, logprobs=logprobs))
 
 
-def reasoning(words: str) -> wire.ChatResponse:
-    return wire.ChatResponse(reasoning=wire.ReasoningDelta(text=words))
+def token(data: bytes, logprob: float | None = -0.5, top: Mapping[bytes, float] | None = None) -> wire.TokenLogprob:
+    alternatives = [wire.TopLogprob(token=other, logprob=value) for other, value in (top or {}).items()]
+    return wire.TokenLogprob(token=data, logprob=logprob, top=alternatives)
+
+
+def reasoning(words: str, logprobs: Sequence[wire.TokenLogprob] = ()) -> wire.ChatResponse:
+    return wire.ChatResponse(reasoning=wire.ReasoningDelta(text=words, logprobs=logprobs))
 
 
 def tool_call(arguments: str, name: str = "", call_id: str = "", tool_index: int = 0) -> wire.ChatResponse:
@@ -131,6 +136,8 @@ class FakeService(
     def __init__(self) -> None:
         self.script: Sequence[Step] = ANSWER
         self.requests: list[wire.ChatRequest | wire.GenerateRequest] = []
+        self.callers: list[object] = []
+        """What each generating call said in its metadata; None where it said nothing."""
         self.failure: Failure | None = None
         self.draining = False
         self.models = [
@@ -150,18 +157,22 @@ class FakeService(
     async def Chat(  # noqa: N802 - the wire's name
         self, request: wire.ChatRequest, context: Context
     ) -> AsyncIterator[wire.ChatResponse]:
-        self.requests.append(request)
+        self._record(request, context)
         async for event in self._replay(context):
             yield event
 
     async def Generate(  # noqa: N802 - the wire's name
         self, request: wire.GenerateRequest, context: Context
     ) -> AsyncIterator[wire.GenerateResponse]:
-        self.requests.append(request)
+        self._record(request, context)
         async for event in self._replay(context):
             kind = event.WhichOneof("event")
             assert kind is not None
             yield wire.GenerateResponse(index=event.index, **{kind: getattr(event, kind)})
+
+    def _record(self, request: wire.ChatRequest | wire.GenerateRequest, context: Context) -> None:
+        self.requests.append(request)
+        self.callers.append(dict(context.invocation_metadata() or ()).get("x-mlx-grpc-caller"))
 
     async def _replay(self, context: Context) -> AsyncIterator[wire.ChatResponse]:
         for step in self.script:
@@ -202,6 +213,13 @@ class FakeService(
         if self.failure:
             await _abort(context, self.failure)
         return admin_pb2.GetServerInfoResponse(draining=self.draining)
+
+    async def ClearCache(  # noqa: N802 - the wire's name
+        self, _: admin_pb2.ClearCacheRequest, context: Context
+    ) -> admin_pb2.ClearCacheResponse:
+        if self.failure:
+            await _abort(context, self.failure)
+        return admin_pb2.ClearCacheResponse()
 
 
 @asynccontextmanager

@@ -180,6 +180,20 @@ async def test_the_document_describes_the_bodies(http: httpx.AsyncClient) -> Non
     assert {reference.rpartition("/")[2] for reference in references} <= schemas.keys()
 
 
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [
+        ("ChatRequest", ("n", "logprobs", "top_logprobs", "user", "prompt_cache_key", "priority")),
+        ("CompletionRequest", ("n", "logprobs", "echo", "user", "prompt_cache_key", "priority")),
+    ],
+)
+async def test_the_document_describes_the_fields(http: httpx.AsyncClient, model: str, fields: tuple[str, ...]) -> None:
+    """Every field that is read is in the document, and none of these has to be there."""
+    schema = (await http.get("/openapi.json")).json()["components"]["schemas"][model]
+    assert set(fields) <= schema["properties"].keys()
+    assert not set(fields) & set(schema["required"])
+
+
 async def test_the_document_describes_what_is_answered(http: httpx.AsyncClient) -> None:
     """The version is the package's, refusals are OpenAI's error object, and FastAPI's own 422 is nowhere."""
     document = (await http.get("/openapi.json")).json()

@@ -83,10 +83,11 @@ async def test_only_an_unavailable_start_fails_over(
     assert (len(service.requests), len(second.requests)) == (1, 0)
 
 
-async def test_a_deadline_is_504(service: FakeService) -> None:
-    """A service that does not start in time is told as such."""
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_deadline_is_504(service: FakeService, stream: bool) -> None:
+    """A service that does not start in time is told as such, streaming or not."""
     service.script = [Block()]
     config = Config(service=(service.address,), deadline_s=0.2)
     async with running_shim(config) as shim, httpx.AsyncClient(timeout=TIMEOUT_S) as client:
-        response = await client.post(f"{shim.url}/v1/chat/completions", json=CHAT)
-    assert response.status_code == 504
+        response = await client.post(f"{shim.url}/v1/chat/completions", json=CHAT | {"stream": stream})
+    assert (response.status_code, response.json()["error"]["code"]) == (504, "timeout")

@@ -1,5 +1,6 @@
 """gRPC statuses to HTTP, over the whole way."""
 
+import json
 from typing import Any
 
 import grpc
@@ -99,6 +100,58 @@ async def test_retry_after_is_whole_seconds_and_at_least_one(http: httpx.AsyncCl
         service.script = [Failure(Code.RESOURCE_EXHAUSTED, "full", (error_info("QUEUE_FULL"), retry_info(delay)))]
         response = await post(http)
         assert (response.status_code, response.headers["retry-after"]) == (429, header)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+async def test_a_full_queue_tells_when_to_come_back(
+    http: httpx.AsyncClient, service: FakeService, path: str, stream: bool
+) -> None:
+    """Both routes answer 429 with Retry-After before a stream begins."""
+    service.script = [Failure(Code.RESOURCE_EXHAUSTED, "full", (error_info("QUEUE_FULL"), retry_info(7)))]
+    response = await http.post(path, json=CHAT | {"prompt": "x", "stream": stream})
+    assert (response.status_code, response.headers["retry-after"]) == (429, "7")
+    assert response.json()["error"] == {
+        "message": "full", "type": "rate_limit_error", "param": None, "code": "rate_limit_exceeded",
+    }  # fmt: skip
+
+
+async def test_what_can_never_fit_is_not_to_be_tried_again(http: httpx.AsyncClient, service: FakeService) -> None:
+    """A request that the memory cannot hold is 503 without a time to come back."""
+    service.script = [Failure(Code.RESOURCE_EXHAUSTED, "too much", (error_info("INSUFFICIENT_MEMORY"),))]
+    response = await post(http)
+    assert (response.status_code, "retry-after" in response.headers) == (503, False)
+    assert response.json()["error"]["message"] == "too much"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "status", "error_code"),
+    [
+        (Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", 504, "timeout"),
+        (Code.ABORTED, "REQUEST_ABORTED", 409, "request_aborted"),
+    ],
+)
+async def test_a_request_that_is_stopped_midway(
+    http: httpx.AsyncClient, service: FakeService, code: grpc.StatusCode, reason: str, status: int, error_code: str
+) -> None:
+    """A deadline or an abort after the first token is the status of a whole answer, and the last event of a stream."""
+    service.script = [started(), text("Hel"), Failure(code, "stopped", (error_info(reason),))]
+    whole = await post(http)
+    assert (whole.status_code, whole.json()["error"]["code"]) == (status, error_code)
+    *_, last = (await post(http, stream=True)).text.strip().split("\n\n")
+    assert json.loads(last.removeprefix("data: ")) == whole.json()
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+async def test_a_number_of_choices_out_of_range_is_named(
+    http: httpx.AsyncClient, service: FakeService, path: str
+) -> None:
+    """The service judges n, which is the same name on both sides."""
+    service.script = [Failure(Code.INVALID_ARGUMENT, "bad", (violation("n", "must be from 1 to 128"),))]
+    for n in (0, 129, -1):
+        error = (await http.post(path, json=CHAT | {"prompt": "x", "n": n})).json()["error"]
+        assert (error["param"], error["message"]) == ("n", "n: must be from 1 to 128")
+        assert service.requests[-1].n == n
 
 
 async def test_grpcs_own_size_limit_is_413(http: httpx.AsyncClient, service: FakeService) -> None:

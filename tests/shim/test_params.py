@@ -29,6 +29,8 @@ from shim.params import Params
         ("text", "prompt"),
         ("token_ids.ids[3]", "prompt"),
         ("n", "n"),
+        ("priority", "priority"),
+        ("cache.salt", "prompt_cache_key"),
         ("model", "model"),
     ],
 )

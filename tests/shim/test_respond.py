@@ -33,6 +33,22 @@ TWO: list[Step] = [
     completed(),
 ]
 
+INTERLEAVED: list[Step] = [
+    *(text(words, index) for words, index in (("s", 2), ("o", 0), ("t", 1), ("ix", 2), ("w", 1), ("ne", 0))),
+    finish(index=2),
+    finish(wire.FINISH_REASON_LENGTH, 0),
+    text("o", 1),
+    finish(index=1),
+]
+
+
+def said_by(choice: dict[str, Any]) -> str:
+    """Read the text of a choice, or of a delta, of either resource."""
+    if "text" in choice:
+        return str(choice["text"])
+    said: dict[str, str] = choice["delta"] if "delta" in choice else choice["message"]
+    return said.get("content", "")
+
 
 async def events(http: httpx.AsyncClient, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
     """Read a stream that ends with [DONE]."""
@@ -143,6 +159,37 @@ async def test_tool_calls_are_streamed_in_openais_deltas(http: httpx.AsyncClient
         {"index": 0, "id": "c0", "type": "function", "function": {"name": "f", "arguments": '{"a"'}},
         {"index": 0, "function": {"arguments": ": 1}"}},
     ]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/v1/chat/completions", CHAT), ("/v1/completions", {"model": "tiny", "prompt": "x"})]
+)
+async def test_choices_may_be_interleaved(
+    http: httpx.AsyncClient, service: FakeService, path: str, body: dict[str, Any]
+) -> None:
+    """Each of many choices has its own text and one finish, after which it has nothing, and usage comes once."""
+    service.script = [started(), *INTERLEAVED, completed()]
+    body = body | {"n": 3, "stream_options": {"include_usage": True}}
+    *chunks, last = await events(http, path, body)
+    assert service.requests[0].n == 3
+    said: dict[int, str] = {}
+    ended: list[int] = []
+    for (choice,) in (chunk["choices"] for chunk in chunks):
+        assert choice["index"] not in ended
+        said[choice["index"]] = said.get(choice["index"], "") + said_by(choice)
+        ended += [choice["index"]] if choice["finish_reason"] else []
+    assert said == {0: "one", 1: "two", 2: "six"}
+    assert ended == [2, 0, 1]
+    assert last["choices"] == []
+    assert last["usage"]["completion_tokens"] == 4
+    assert all(chunk["usage"] is None for chunk in chunks)
+    whole = (await http.post(path, json=body)).json()
+    assert [(choice["index"], said_by(choice), choice["finish_reason"]) for choice in whole["choices"]] == [
+        (0, "one", "length"),
+        (1, "two", "stop"),
+        (2, "six", "stop"),
+    ]
+    assert whole["usage"]["prompt_tokens"] == 3
 
 
 async def test_choices_keep_their_index(http: httpx.AsyncClient, service: FakeService) -> None:

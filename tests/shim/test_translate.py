@@ -140,6 +140,13 @@ def test_formats_reasoning_and_template_arguments_arrive() -> None:
         ({"seed": 2**63}, "seed"),
         ({"seed": 1e30}, "seed"),
         ({"n": "1"}, "n"),
+        ({"priority": 2**31}, "priority"),
+        ({"priority": "high"}, "priority"),
+        ({"prompt_cache_key": 5}, "prompt_cache_key"),
+        ({"user": 5}, "user"),
+        ({"logprobs": 1}, "logprobs"),
+        ({"logprobs": True, "top_logprobs": "5"}, "top_logprobs"),
+        ({"top_logprobs": 5}, "top_logprobs"),
         ({"top_k": 2**40}, "top_k"),
         ({"stop": [5]}, "stop"),
         ({"stop": 5}, "stop"),
@@ -275,7 +282,51 @@ def test_completion_defaults() -> None:
     request = completion(max_tokens=0, echo=True, logprobs=2, best_of=1)
     assert request.stopping.HasField("max_tokens")
     assert request.stopping.max_tokens == 0
-    assert request.output == wire.OutputOptions(echo=True, logprobs=True, top_logprobs=2)
+    assert request.output == wire.OutputOptions(echo=True, logprobs=True, top_logprobs=2, prompt_logprobs=2)
+
+
+@pytest.mark.parametrize(
+    ("fields", "output"),
+    [
+        ({"logprobs": 0}, wire.OutputOptions(logprobs=True)),
+        ({"logprobs": 20}, wire.OutputOptions(logprobs=True, top_logprobs=20)),
+        ({"logprobs": 0, "echo": True}, wire.OutputOptions(echo=True, logprobs=True, prompt_logprobs=0)),
+        ({"echo": True}, wire.OutputOptions(echo=True)),
+        ({"logprobs": None, "echo": None}, wire.OutputOptions()),
+    ],
+)
+def test_logprobs_of_a_completion_are_a_number(fields: Json, output: wire.OutputOptions) -> None:
+    """Zero asks for the tokens without alternatives, and with echo the prompt's tokens are asked for as well."""
+    assert completion(**fields).output == output
+    assert completion(**fields).output.HasField("prompt_logprobs") == output.HasField("prompt_logprobs")
+
+
+@pytest.mark.parametrize("fields", [{"logprobs": -1}, {"logprobs": 21}])
+def test_a_number_of_logprobs_out_of_range_is_the_services_to_refuse(fields: Json) -> None:
+    """It arrives as it is, and what the service says of it is told of the field that the client sent."""
+    body: Json = {"model": "tiny", "prompt": "x"} | fields
+    request = translate.completion(read(CompletionRequest, body), "")
+    assert request.wire.output.top_logprobs == fields["logprobs"]
+    assert request.params.name("output.top_logprobs") == "logprobs"
+    assert request.params.name("output.prompt_logprobs") == "logprobs"
+
+
+def test_top_logprobs_need_logprobs() -> None:
+    """Alternatives of tokens that are not told are refused by name."""
+    assert refusal(top_logprobs=2)["param"] == "top_logprobs"
+    assert refusal(top_logprobs=2, logprobs=False)["param"] == "top_logprobs"
+    assert chat(top_logprobs=0, logprobs=True).output == wire.OutputOptions(logprobs=True)
+
+
+def test_priority_and_cache_key_arrive() -> None:
+    """The extension priority and the key under which prompts are cached have their places."""
+    for request in (chat(priority=-3, prompt_cache_key="mine"), completion(priority=-3, prompt_cache_key="mine")):
+        assert request.priority == -3
+        assert request.cache == wire.CacheOptions(salt="mine")
+    for request in (chat(priority=None, prompt_cache_key=None), completion(prompt_cache_key="")):
+        assert not request.HasField("priority")
+        assert not request.HasField("cache")
+    assert chat(priority=0).HasField("priority")
 
 
 @pytest.mark.parametrize("fields", [{"best_of": 2}, {"best_of": 0}, {"suffix": "x"}, {"logprobs": True}])

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Looks into the server.
+    """Looks into the server and keeps it in order.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,26 @@ class AdminServiceStub:
                 request_serializer=mlx__grpc_dot_v1_dot_admin__pb2.GetServerInfoRequest.SerializeToString,
                 response_deserializer=mlx__grpc_dot_v1_dot_admin__pb2.GetServerInfoResponse.FromString,
                 _registered_method=True)
+        self.ClearCache = channel.unary_unary(
+                '/mlx_grpc.v1.AdminService/ClearCache',
+                request_serializer=mlx__grpc_dot_v1_dot_admin__pb2.ClearCacheRequest.SerializeToString,
+                response_deserializer=mlx__grpc_dot_v1_dot_admin__pb2.ClearCacheResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
-    """Looks into the server.
+    """Looks into the server and keeps it in order.
     """
 
     def GetServerInfo(self, request, context):
         """What the server is and how it is set up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClearCache(self, request, context):
+        """Empties the prefix cache of a model, or of all.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +73,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=mlx__grpc_dot_v1_dot_admin__pb2.GetServerInfoRequest.FromString,
                     response_serializer=mlx__grpc_dot_v1_dot_admin__pb2.GetServerInfoResponse.SerializeToString,
             ),
+            'ClearCache': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClearCache,
+                    request_deserializer=mlx__grpc_dot_v1_dot_admin__pb2.ClearCacheRequest.FromString,
+                    response_serializer=mlx__grpc_dot_v1_dot_admin__pb2.ClearCacheResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'mlx_grpc.v1.AdminService', rpc_method_handlers)
@@ -70,7 +87,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Looks into the server.
+    """Looks into the server and keeps it in order.
     """
 
     @staticmethod
@@ -90,6 +107,33 @@ class AdminService:
             '/mlx_grpc.v1.AdminService/GetServerInfo',
             mlx__grpc_dot_v1_dot_admin__pb2.GetServerInfoRequest.SerializeToString,
             mlx__grpc_dot_v1_dot_admin__pb2.GetServerInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClearCache(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mlx_grpc.v1.AdminService/ClearCache',
+            mlx__grpc_dot_v1_dot_admin__pb2.ClearCacheRequest.SerializeToString,
+            mlx__grpc_dot_v1_dot_admin__pb2.ClearCacheResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -148,9 +148,9 @@ class ChatRequest(_message.Message):
     parallel_tool_calls: _builtins.bool
     """Whether one answer may hold several calls; absent is true."""
     n: _builtins.int
-    """Number of choices, 1 to 128; absent is 1."""
+    """Number of choices, 1 to 128; absent is 1. They share the prompt and its processing."""
     priority: _builtins.int
-    """Higher is scheduled first; absent is 0."""
+    """Higher is admitted first; absent is 0."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChatMessage]:
         """The conversation, oldest first; at least one message."""
@@ -257,9 +257,9 @@ class GenerateRequest(_message.Message):
     text: _builtins.str
     """Text; the tokenizer adds its own special tokens, such as a beginning-of-sequence token."""
     n: _builtins.int
-    """Number of choices, 1 to 128; absent is 1."""
+    """Number of choices, 1 to 128; absent is 1. They share the prompt and its processing."""
     priority: _builtins.int
-    """Higher is scheduled first; absent is 0."""
+    """Higher is admitted first; absent is 0."""
     @_builtins.property
     def token_ids(self) -> Global___TokenIds:
         """Token ids, used as they are."""
@@ -653,7 +653,10 @@ class Stopping(_message.Message):
     IGNORE_EOS_FIELD_NUMBER: _builtins.int
     INCLUDE_STOP_FIELD_NUMBER: _builtins.int
     max_tokens: _builtins.int
-    """Most tokens to generate; absent is what the context leaves. 0 needs output.echo or output.prompt_logprobs."""
+    """Most tokens to generate; absent is what the context and the memory for keys and values leave. More than the
+    context leaves is cut to that; what the memory can never hold is refused. 0 needs output.echo or
+    output.prompt_logprobs.
+    """
     min_tokens: _builtins.int
     """No stop token and no stop string ends the choice before this many tokens; absent is 0."""
     ignore_eos: _builtins.bool
@@ -710,16 +713,21 @@ class OutputOptions(_message.Message):
     logprobs: _builtins.bool
     """Whether each token comes with its log-probability."""
     top_logprobs: _builtins.int
-    """How many of the likeliest alternatives come with each token, 0 to 20; absent is 0."""
+    """How many of the likeliest tokens come with each token, 0 to 20; absent is 0. More than 0 needs logprobs."""
     prompt_logprobs: _builtins.int
-    """How many alternatives come with each token of the prompt, 0 to 20; absent is no log-probabilities of the prompt."""
+    """How many of the likeliest tokens come with each token of the prompt, 0 to 20; absent is no log-probabilities of
+    the prompt. They come with the first text of each choice, once the whole prompt is processed: a text that is
+    the prompt with echo, and empty without. Those of a long prompt go on in the next texts, which are empty.
+    """
     token_ids: _builtins.bool
-    """Whether deltas carry the ids of their tokens. Every generated token is in one delta."""
+    """Whether deltas carry the ids of their tokens. Every generated token is in one delta. Those of the prompt come
+    with its log-probabilities, and not without.
+    """
     echo: _builtins.bool
-    """For Generate: whether the text starts with the prompt."""
+    """For Generate: whether the text of each choice starts with the prompt."""
     progress: _builtins.bool
-    """Whether queue, load and prefill progress is streamed before the first token. The first message commits
-    the call, so a client that retries leaves this off.
+    """Whether the place in the queue and the progress of the prompt are streamed before the first token. The first
+    message commits the call, so a client that retries leaves this off.
     """
     def __init__(
         self,
@@ -821,7 +829,7 @@ class CacheOptions(_message.Message):
     SALT_FIELD_NUMBER: _builtins.int
     BYPASS_FIELD_NUMBER: _builtins.int
     salt: _builtins.str
-    """Prefixes are only shared between requests of one salt."""
+    """Prefixes are only shared between requests of one salt, which has at most 256 characters."""
     bypass: _builtins.bool
     """Whether to neither read nor write the cache."""
     def __init__(
@@ -855,10 +863,10 @@ class ChatResponse(_message.Message):
     FINISH_FIELD_NUMBER: _builtins.int
     COMPLETED_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """Which choice the event is about, from 0."""
+    """Which choice the event is about, from 0; 0 for an event about the request."""
     @_builtins.property
     def started(self) -> Global___Started:
-        """The request is admitted; the first message unless output.progress is set."""
+        """The request is admitted; exactly once, and the first message unless output.progress is set."""
 
     @_builtins.property
     def queue(self) -> Global___QueueUpdate:
@@ -930,10 +938,10 @@ class GenerateResponse(_message.Message):
     FINISH_FIELD_NUMBER: _builtins.int
     COMPLETED_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """Which choice the event is about, from 0."""
+    """Which choice the event is about, from 0; 0 for an event about the request."""
     @_builtins.property
     def started(self) -> Global___Started:
-        """The request is admitted; the first message unless output.progress is set."""
+        """The request is admitted; exactly once, and the first message unless output.progress is set."""
 
     @_builtins.property
     def queue(self) -> Global___QueueUpdate:
@@ -1014,7 +1022,7 @@ class QueueUpdate(_message.Message):
 
     POSITION_FIELD_NUMBER: _builtins.int
     position: _builtins.int
-    """Requests ahead of this one."""
+    """Requests ahead of this one; sent when it changes."""
     def __init__(
         self,
         *,
@@ -1068,14 +1076,14 @@ class TextDelta(_message.Message):
     TOKEN_IDS_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """The text; may be empty where only token ids are left to tell."""
+    """The text; may be empty where only token ids or log-probabilities are left to tell."""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The tokens since the last delta. Only with output.token_ids."""
+        """The tokens since the last delta: those of a stop string and the stop token too. Only with output.token_ids."""
 
     @_builtins.property
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
-        """One for each token. Only with output.logprobs."""
+        """One for each token since the last delta. Only with output.logprobs or output.prompt_logprobs."""
 
     def __init__(
         self,
@@ -1102,14 +1110,14 @@ class ReasoningDelta(_message.Message):
     TOKEN_IDS_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """The text."""
+    """The text; may be empty where only token ids or log-probabilities are left to tell."""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The tokens since the last delta. Only with output.token_ids."""
+        """The tokens since the last delta, those of the markers too. Only with output.token_ids."""
 
     @_builtins.property
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
-        """One for each token. Only with output.logprobs."""
+        """One for each token since the last delta. Only with output.logprobs."""
 
     def __init__(
         self,
@@ -1248,7 +1256,7 @@ Global___Completed: _TypeAlias = Completed  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):
-    """Token counts, by the model's own tokenizer, over all choices."""
+    """Token counts, by the model's own tokenizer, over all choices. The prompt that they share counts once."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1301,11 +1309,11 @@ class Timings(_message.Message):
 
     @_builtins.property
     def time_to_first_token(self) -> _duration_pb2.Duration:
-        """From its arrival until the first token."""
+        """From its arrival until the first token of any choice."""
 
     @_builtins.property
     def decode(self) -> _duration_pb2.Duration:
-        """From the first token until the last."""
+        """From the first token until the last of any choice."""
 
     @_builtins.property
     def total(self) -> _duration_pb2.Duration:
@@ -1343,30 +1351,32 @@ class TokenLogprob(_message.Message):
     token: _builtins.bytes
     """The token's bytes, which need not be whole characters."""
     logprob: _builtins.float
-    """Natural logarithm of its probability."""
+    """Natural logarithm of its probability. Absent for the first token of a prompt, which nothing predicts."""
     @_builtins.property
     def top(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopLogprob]:
-        """The likeliest tokens at this place, likeliest first."""
+        """The likeliest tokens at this place, likeliest first; the token itself may be one of them."""
 
     def __init__(
         self,
         *,
         token_id: _builtins.int = ...,
         token: _builtins.bytes = ...,
-        logprob: _builtins.float = ...,
+        logprob: _builtins.float | None = ...,
         top: _abc.Iterable[Global___TopLogprob] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_logprob", b"_logprob", "logprob", b"logprob"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["logprob", b"logprob", "token", b"token", "token_id", b"token_id", "top", b"top"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_logprob", b"_logprob", "logprob", b"logprob", "token", b"token", "token_id", b"token_id", "top", b"top"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__logprob: _TypeAlias = _typing.Literal["logprob"]  # noqa: Y015
+    _WhichOneofArgType__logprob: _TypeAlias = _typing.Literal["_logprob", b"_logprob"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__logprob) -> _WhichOneofReturnType__logprob | None: ...
 
 Global___TokenLogprob: _TypeAlias = TokenLogprob  # noqa: Y015
 
 @_typing.final
 class TopLogprob(_message.Message):
-    """An alternative to a token."""
+    """One of the likeliest tokens at a place."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -28,6 +28,9 @@ if _version_not_supported:
 class GenerationServiceStub:
     """Generates text. Both calls answer with a stream of events; a request that fails ends with a gRPC
     status that carries google.rpc details, never with an event.
+
+    Callers of one priority get equal shares of a model. A caller is what the metadata x-mlx-grpc-caller says, at most
+    128 printable characters; without it, the peer's address without its port.
     """
 
     def __init__(self, channel):
@@ -51,6 +54,9 @@ class GenerationServiceStub:
 class GenerationServiceServicer:
     """Generates text. Both calls answer with a stream of events; a request that fails ends with a gRPC
     status that carries google.rpc details, never with an event.
+
+    Callers of one priority get equal shares of a model. A caller is what the metadata x-mlx-grpc-caller says, at most
+    128 printable characters; without it, the peer's address without its port.
     """
 
     def Generate(self, request, context):
@@ -91,6 +97,9 @@ def add_GenerationServiceServicer_to_server(servicer, server):
 class GenerationService:
     """Generates text. Both calls answer with a stream of events; a request that fails ends with a gRPC
     status that carries google.rpc details, never with an event.
+
+    Callers of one priority get equal shares of a model. A caller is what the metadata x-mlx-grpc-caller says, at most
+    128 printable characters; without it, the peer's address without its port.
     """
 
     @staticmethod

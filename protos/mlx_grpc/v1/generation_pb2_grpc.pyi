@@ -29,6 +29,9 @@ GRPC_VERSION: str
 class GenerationServiceStub:
     """Generates text. Both calls answer with a stream of events; a request that fails ends with a gRPC
     status that carries google.rpc details, never with an event.
+
+    Callers of one priority get equal shares of a model. A caller is what the metadata x-mlx-grpc-caller says, at most
+    128 printable characters; without it, the peer's address without its port.
     """
 
     @_typing.overload
@@ -44,6 +47,9 @@ class GenerationServiceStub:
 class GenerationServiceAsyncStub(GenerationServiceStub):
     """Generates text. Both calls answer with a stream of events; a request that fails ends with a gRPC
     status that carries google.rpc details, never with an event.
+
+    Callers of one priority get equal shares of a model. A caller is what the metadata x-mlx-grpc-caller says, at most
+    128 printable characters; without it, the peer's address without its port.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -55,6 +61,9 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
 class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Generates text. Both calls answer with a stream of events; a request that fails ends with a gRPC
     status that carries google.rpc details, never with an event.
+
+    Callers of one priority get equal shares of a model. A caller is what the metadata x-mlx-grpc-caller says, at most
+    128 printable characters; without it, the peer's address without its port.
     """
 
     @_abc_1.abstractmethod

@@ -25,25 +25,25 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18mlx_grpc/v1/models.proto\x12\x0bmlx_grpc.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.mlx_grpc.v1.ModelState\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x12\n\nmodel_type\x18\x05 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x06 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x07 \x01(\x05\x12\x12\n\nvocab_size\x18\x08 \x01(\x05\x12\x15\n\rweights_bytes\x18\t \x01(\x04\x12\x16\n\x0estop_token_ids\x18\n \x03(\x05\x12\x19\n\x11has_chat_template\x18\x0b \x01(\x08\x12\x15\n\rhas_reasoning\x18\x0c \x01(\x08\x12+\n\x07\x63reated\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x13\n\x11ListModelsRequest\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.mlx_grpc.v1.Model\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x10GetModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.mlx_grpc.v1.Model*\xdb\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x01\x12\x1b\n\x17MODEL_STATE_DOWNLOADING\x10\x02\x12\x17\n\x13MODEL_STATE_LOADING\x10\x03\x12\x17\n\x13MODEL_STATE_WARMING\x10\x04\x12\x15\n\x11MODEL_STATE_READY\x10\x05\x12\x18\n\x14MODEL_STATE_DRAINING\x10\x06\x12\x16\n\x12MODEL_STATE_FAILED\x10\x07\x32\xa6\x01\n\x0cModelService\x12M\n\nListModels\x12\x1e.mlx_grpc.v1.ListModelsRequest\x1a\x1f.mlx_grpc.v1.ListModelsResponse\x12G\n\x08GetModel\x12\x1c.mlx_grpc.v1.GetModelRequest\x1a\x1d.mlx_grpc.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18mlx_grpc/v1/models.proto\x12\x0bmlx_grpc.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe0\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.mlx_grpc.v1.ModelState\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x12\n\nmodel_type\x18\x05 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x06 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x07 \x01(\x05\x12\x12\n\nvocab_size\x18\x08 \x01(\x05\x12\x15\n\rweights_bytes\x18\t \x01(\x04\x12\x16\n\x0estop_token_ids\x18\n \x03(\x05\x12\x19\n\x11has_chat_template\x18\x0b \x01(\x08\x12\x15\n\rhas_reasoning\x18\x0c \x01(\x08\x12+\n\x07\x63reated\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tkv_tokens\x18\x0e \x01(\x03\x12\x10\n\x08kv_bytes\x18\x0f \x01(\x04\"\x13\n\x11ListModelsRequest\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.mlx_grpc.v1.Model\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x10GetModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.mlx_grpc.v1.Model*\xdb\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x01\x12\x1b\n\x17MODEL_STATE_DOWNLOADING\x10\x02\x12\x17\n\x13MODEL_STATE_LOADING\x10\x03\x12\x17\n\x13MODEL_STATE_WARMING\x10\x04\x12\x15\n\x11MODEL_STATE_READY\x10\x05\x12\x18\n\x14MODEL_STATE_DRAINING\x10\x06\x12\x16\n\x12MODEL_STATE_FAILED\x10\x07\x32\xa6\x01\n\x0cModelService\x12M\n\nListModels\x12\x1e.mlx_grpc.v1.ListModelsRequest\x1a\x1f.mlx_grpc.v1.ListModelsResponse\x12G\n\x08GetModel\x12\x1c.mlx_grpc.v1.GetModelRequest\x1a\x1d.mlx_grpc.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mlx_grpc.v1.models_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELSTATE']._serialized_start=560
-  _globals['_MODELSTATE']._serialized_end=779
+  _globals['_MODELSTATE']._serialized_start=597
+  _globals['_MODELSTATE']._serialized_end=816
   _globals['_MODEL']._serialized_start=75
-  _globals['_MODEL']._serialized_end=390
-  _globals['_LISTMODELSREQUEST']._serialized_start=392
-  _globals['_LISTMODELSREQUEST']._serialized_end=411
-  _globals['_LISTMODELSRESPONSE']._serialized_start=413
-  _globals['_LISTMODELSRESPONSE']._serialized_end=469
-  _globals['_GETMODELREQUEST']._serialized_start=471
-  _globals['_GETMODELREQUEST']._serialized_end=502
-  _globals['_GETMODELRESPONSE']._serialized_start=504
-  _globals['_GETMODELRESPONSE']._serialized_end=557
-  _globals['_MODELSERVICE']._serialized_start=782
-  _globals['_MODELSERVICE']._serialized_end=948
+  _globals['_MODEL']._serialized_end=427
+  _globals['_LISTMODELSREQUEST']._serialized_start=429
+  _globals['_LISTMODELSREQUEST']._serialized_end=448
+  _globals['_LISTMODELSRESPONSE']._serialized_start=450
+  _globals['_LISTMODELSRESPONSE']._serialized_end=506
+  _globals['_GETMODELREQUEST']._serialized_start=508
+  _globals['_GETMODELREQUEST']._serialized_end=539
+  _globals['_GETMODELRESPONSE']._serialized_start=541
+  _globals['_GETMODELRESPONSE']._serialized_end=594
+  _globals['_MODELSERVICE']._serialized_start=819
+  _globals['_MODELSERVICE']._serialized_end=985
 # @@protoc_insertion_point(module_scope)

@@ -83,6 +83,8 @@ class Model(_message.Message):
     HAS_CHAT_TEMPLATE_FIELD_NUMBER: _builtins.int
     HAS_REASONING_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
+    KV_TOKENS_FIELD_NUMBER: _builtins.int
+    KV_BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its alias, which requests name."""
     source: _builtins.str
@@ -105,6 +107,10 @@ class Model(_message.Message):
     """Whether it has a chat template, its own or its family's."""
     has_reasoning: _builtins.bool
     """Whether it marks its reasoning, so that Chat tells it from the answer."""
+    kv_tokens: _builtins.int
+    """Tokens of one sequence, prompt and output together, that its memory for keys and values can hold."""
+    kv_bytes: _builtins.int
+    """Bytes of that memory."""
     @_builtins.property
     def stop_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Token ids that end its turn."""
@@ -129,10 +135,12 @@ class Model(_message.Message):
         has_chat_template: _builtins.bool = ...,
         has_reasoning: _builtins.bool = ...,
         created: _timestamp_pb2.Timestamp | None = ...,
+        kv_tokens: _builtins.int = ...,
+        kv_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "context_length", b"context_length", "created", b"created", "error", b"error", "has_chat_template", b"has_chat_template", "has_reasoning", b"has_reasoning", "model_type", b"model_type", "name", b"name", "source", b"source", "state", b"state", "stop_token_ids", b"stop_token_ids", "vocab_size", b"vocab_size", "weights_bytes", b"weights_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "context_length", b"context_length", "created", b"created", "error", b"error", "has_chat_template", b"has_chat_template", "has_reasoning", b"has_reasoning", "kv_bytes", b"kv_bytes", "kv_tokens", b"kv_tokens", "model_type", b"model_type", "name", b"name", "source", b"source", "state", b"state", "stop_token_ids", b"stop_token_ids", "vocab_size", b"vocab_size", "weights_bytes", b"weights_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

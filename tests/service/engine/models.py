@@ -7,8 +7,9 @@ import mlx.core as mx
 from mlx.nn.layers.base import Module
 from mlx_lm.models.cache import KVCache, QuantizedKVCache, make_prompt_cache
 
-from service.engine.frames import Row, Sampling, Submit
-from service.engine.scheduler import Scheduler
+from service.engine.frames import Logprob, Row, Sampling, Submit
+from service.engine.memory import Footprint
+from service.engine.scheduler import Limits, Scheduler
 from tests import tiny
 
 VOCAB = 320
@@ -17,6 +18,11 @@ GREEDY = Sampling(seed=0, temperature=0)
 
 def llama() -> Module:
     return tiny.build(tiny.llama_config(VOCAB))
+
+
+def wide() -> Module:
+    """Build a llama whose heads are wide enough to be quantised."""
+    return tiny.build(tiny.llama_config(VOCAB, num_attention_heads=2, num_key_value_heads=1))
 
 
 def sliding() -> Module:
@@ -51,7 +57,7 @@ class Unmergeable(Wrapped):
     """Its caches are quantised, and such cannot share a batch."""
 
     def make_cache(self) -> Any:
-        return [QuantizedKVCache(group_size=16, bits=8) for _ in self.layers]
+        return [QuantizedKVCache(group_size=32, bits=8) for _ in self.layers]
 
 
 class _Alone(KVCache):
@@ -89,11 +95,26 @@ MODELS: dict[str, Callable[[], Module]] = {"llama": llama, "sliding": sliding, "
 class Engine:
     """A scheduler that is stepped by hand; rows are gathered by sequence."""
 
-    def __init__(self, model: Module, max_running: int = 8, prefill_chunk: int = 512) -> None:
-        self.scheduler = Scheduler(model, max_running=max_running, prefill_chunk=prefill_chunk)
+    def __init__(
+        self,
+        model: Module,
+        max_running: int = 8,
+        prefill_chunk: int = 512,
+        kv_bytes: int = 1 << 30,
+        prefix_bytes: int = 0,
+    ) -> None:
+        limits = Limits(max_running, prefill_chunk, kv_bytes, prefix_bytes)
+        self.scheduler = Scheduler(model, limits, Footprint.of(model))
         self.tokens: dict[int, list[int]] = {}
+        self.choices: dict[tuple[int, int], list[int]] = {}
         self.ends: dict[int, Row] = {}
+        """How each sequence ended, its first choice if there are several."""
+        self.finishes: dict[tuple[int, int], str] = {}
         self.processed: dict[int, list[int]] = {}
+        self.cached: dict[int, int] = {}
+        self.places: dict[int, list[int]] = {}
+        self.logprobs: dict[tuple[int, int], list[Logprob]] = {}
+        self.scores: dict[int, list[Logprob | None]] = {}
 
     def submit(
         self, seq: int, prompt: list[int], sampling: Sampling = GREEDY, max_tokens: int = 20, **more: Any
@@ -108,11 +129,24 @@ class Engine:
         done = self.scheduler.step()
         for progress in done.progress:
             self.processed[progress.seq].append(progress.processed)
+            self.cached[progress.seq] = progress.cached
+            self.scores.setdefault(progress.seq, []).extend(progress.logprobs)
+        for queued in done.queued:
+            self.places.setdefault(queued.seq, []).append(queued.position)
         for row in done.rows:
-            assert row.seq not in self.ends, "a sequence went on after its end"
-            self.tokens[row.seq] += row.tokens
-            if row.finish is not None:
+            if row.finish == "deadline":  # said of the request as a whole
                 self.ends[row.seq] = row
+                continue
+            choice = (row.seq, row.choice)
+            assert row.seq not in self.ends or self.finish(row.seq) != "deadline", "a late request went on"
+            assert choice not in self.finishes, "a sequence went on after its end"
+            self.choices.setdefault(choice, []).extend(row.tokens)
+            self.logprobs.setdefault(choice, []).extend(row.logprobs)
+            if not row.choice:
+                self.tokens[row.seq] += row.tokens
+            if row.finish is not None:
+                self.finishes[choice] = row.finish
+                self.ends.setdefault(row.seq, row)
 
     def run(self) -> "Engine":
         """Step until there is nothing left to do."""

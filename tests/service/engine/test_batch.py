@@ -1,4 +1,4 @@
-"""Rows that share a forward pass."""
+"""Rows that are decoded together."""
 
 import math
 from typing import Any
@@ -8,9 +8,10 @@ import pytest
 from mlx.nn.layers.base import Module
 from mlx_lm.models.cache import CacheList, KVCache, QuantizedKVCache, RotatingKVCache, make_prompt_cache
 
-from service.engine.batch import Batch, can_merge
+from service.engine import bands
+from service.engine.batch import Band, Batch, can_merge
+from service.engine.forward import Forward
 from service.engine.frames import Sampling, Submit
-from service.engine.sampling import Sampler
 from service.engine.sequence import Sequence
 from tests.service.engine.models import GREEDY, Wrapped, alone, llama
 
@@ -33,98 +34,130 @@ class Spoilt(Wrapped):
         return mx.where(tokens[..., None] == SPOILS, self.value, super().__call__(tokens, cache))
 
 
-def prefilled(model: Module, seq: int, prompt: list[int], sampling: Sampling = GREEDY) -> Sequence:
+def batch_of(model: Module) -> Batch:
+    """Make an empty batch."""
+    return Batch(Forward(model), banded=bands.enable(model))
+
+
+def prefilled(model: Module, seq: int, prompt: list[int], sampling: Sampling = GREEDY, **more: Any) -> Band:
     """Make a sequence that is ready to decode."""
-    submit = Submit(seq, prompt, sampling, 100)
-    sequence = Sequence(submit, Sampler(submit.sampling, prompt), make_prompt_cache(model))
+    sequence = Sequence(Submit(seq, prompt, sampling, 100, **more))
+    cache = make_prompt_cache(model)
     if len(prompt) > 1:
-        model(mx.array([prompt[:-1]]), cache=sequence.cache)
+        model(mx.array([prompt[:-1]]), cache=cache)
     sequence.prefilled = len(prompt) - 1
-    return sequence
+    return Band([sequence], cache)
 
 
-def step(batch: Batch, *, ahead: bool = False) -> None:
+def step(batch: Batch) -> None:
     """Decode a token for each row."""
-    for row, token in zip(batch.rows, batch.step(ahead=ahead), strict=True):
-        assert isinstance(token, int)
-        row.append(token)
-
-
-def test_steps_taken_ahead_change_nothing(model: Module) -> None:
-    """Rows leave while the next tokens are under way, others join after them, and each says what it says alone."""
-    batch = Batch(model)
-    prompts = [[1, 2, 3], [4], list(range(20)), [7, 7]]
-    rows = [prefilled(model, seq, prompt) for seq, prompt in enumerate(prompts)]
-    said: dict[int, list[int]] = {seq: [] for seq in range(4)}
-    batch.join(rows[:3])
-    plan: list[tuple[bool, int | None, int | None]] = [
-        (True, None, None), (True, 1, None), (True, None, None), (False, None, 3),
-        (True, None, None), (True, 0, None), (True, 3, None), (True, None, None),
-    ]  # fmt: skip
-    for ahead, leaver, arrival in plan:
-        step(batch, ahead=ahead)
-        assert batch.is_ahead == ahead
-        for row in batch.rows:
-            said[row.submit.seq].append(row.last_token)
-        if leaver is not None:
-            batch.leave([rows[leaver]])
-        if arrival is not None:
-            batch.join([rows[arrival]])
-    assert [len(said[seq]) for seq in range(4)] == [6, 2, 8, 3]
-    for seq, prompt in enumerate(prompts):
-        assert said[seq] == alone(model, prompt, max_tokens=len(said[seq]))
-
-
-def test_nothing_is_under_way_where_a_row_draws(model: Module) -> None:
-    """A token that is drawn on the host cannot be read before it is."""
-    batch = Batch(model)
-    batch.join([prefilled(model, 0, [1, 2]), prefilled(model, 1, [3], Sampling(seed=1))])
-    step(batch, ahead=True)
-    assert not batch.is_ahead
+    batch.start()
+    for drawn in batch.collect():
+        assert isinstance(drawn.token, int)
+        drawn.sequence.append(drawn.token)
 
 
 def test_rows_join_and_leave_in_any_number(model: Module) -> None:
-    """From one to many and back to one, each goes on where it was."""
-    batch = Batch(model)
-    prompts = [[1, 2, 3], [4], list(range(20)), [7, 7]]
-    rows = [prefilled(model, seq, prompt) for seq, prompt in enumerate(prompts)]
-    said: dict[int, list[int]] = {seq: [] for seq in range(4)}
+    """From one to many and back to one, short ones and a long one, each goes on where it was."""
+    batch = batch_of(model)
+    prompts = [[1, 2, 3], [4], list(range(20)), [7, 7] * 300]
+    arriving = [prefilled(model, seq, prompt) for seq, prompt in enumerate(prompts)]
+    rows = [band.rows[0] for band in arriving]
     for arrivals, leavers in (([0], []), ([1, 2], []), ([3], [1]), ([], [0, 3]), ([], []), ([], [2])):
         if arrivals:
-            batch.join([rows[seq] for seq in arrivals])
+            batch.join([arriving[seq] for seq in arrivals])
         step(batch)
-        for row in batch.rows:
-            said[row.submit.seq].append(row.last_token)
         batch.leave([rows[seq] for seq in leavers])
-    assert [len(said[seq]) for seq in range(4)] == [4, 2, 5, 2]
-    for seq, prompt in enumerate(prompts):
-        assert said[seq] == alone(model, prompt, max_tokens=5)[: len(said[seq])]
+    assert [row.generated for row in rows] == [4, 2, 5, 2]
+    for row, prompt in zip(rows, prompts, strict=True):
+        said = row.tokens[len(prompt) :]
+        assert said == alone(model, prompt, max_tokens=5)[: len(said)]
     assert len(batch) == 0
+
+
+def test_rows_may_leave_while_a_step_is_under_way(model: Module) -> None:
+    """The others get the tokens that they would have got, whichever bands they are in."""
+    batch = batch_of(model)
+    prompts = [[1, 2, 3], [4], [5] * 700, [6] * 600, [7, 7]]
+    arriving = [prefilled(model, seq, prompt) for seq, prompt in enumerate(prompts)]
+    rows = [band.rows[0] for band in arriving]
+    batch.join(arriving)
+    for leaver in (0, 3, 2):
+        batch.start()
+        batch.leave([rows[leaver]])
+        for drawn in batch.collect():
+            assert isinstance(drawn.token, int)
+            drawn.sequence.append(drawn.token)
+    assert [row.generated for row in rows] == [0, 3, 2, 1, 3]
+    for row, prompt in zip(rows, prompts, strict=True):
+        said = row.tokens[len(prompt) :]
+        assert said == alone(model, prompt, max_tokens=3)[: len(said)]
+
+
+def test_a_long_row_does_not_stretch_the_short_ones(model: Module) -> None:
+    """It has a band of its own, until they are about as long."""
+    batch = batch_of(model)
+    batch.join([prefilled(model, seq, [seq] * 20) for seq in range(4)])
+    batch.join([prefilled(model, 4, [1] * 1500)])
+    assert [len(band.rows) for band in batch.bands] == [4, 1]
+    batch.join([prefilled(model, 5, [1] * 1300), prefilled(model, 6, [1] * 60)])
+    assert [sorted(row.submit.seq for row in band.rows) for band in batch.bands] == [[0, 1, 2, 3, 6], [4, 5]]
+
+
+def test_without_bands_all_rows_are_in_one() -> None:
+    """Families whose attention knows nothing of them work as well."""
+    model = llama()
+    batch = Batch(Forward(model), banded=False)
+    prompts = [[1, 2, 3], [5] * 700]
+    arriving = [prefilled(model, seq, prompt) for seq, prompt in enumerate(prompts)]
+    batch.join(arriving)
+    assert len(batch.bands) == 1
+    for _ in range(3):
+        step(batch)
+    for row, prompt in zip(batch.rows, prompts, strict=True):
+        assert row.tokens[len(prompt) :] == alone(model, prompt, max_tokens=3)
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(seed=0)], ids=["greedy", "random"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_row_without_a_token_to_draw_fails_alone(model: Module, value: float, sampling: Sampling) -> None:
-    """Where all rows take the likeliest token, and where they draw."""
-    batch = Batch(Spoilt(model, value))
-    batch.join([prefilled(model, seq, prompt, sampling) for seq, prompt in enumerate([[1, 2, 3], [4, SPOILS], [5]])])
-    first, spoilt, last = batch.step()
+    """Where rows take the likeliest token, and where they draw."""
+    spoilt_model = Spoilt(model, value)
+    batch = Batch(Forward(spoilt_model), banded=False)
+    prompts = [[1, 2, 3], [4, SPOILS], [5]]
+    batch.join([prefilled(spoilt_model, seq, prompt, sampling) for seq, prompt in enumerate(prompts)])
+    batch.start()
+    first, spoilt, last = (drawn.token for drawn in batch.collect())
     assert isinstance(spoilt, ValueError)
     assert [first, last] == [alone(model, prompt, sampling, max_tokens=1)[0] for prompt in ([1, 2, 3], [5])]
 
 
-def test_a_sequence_joins_once(model: Module) -> None:
-    """Its caches are the batch's from then on."""
-    sequence = prefilled(model, 0, [1, 2])
-    Batch(model).join([sequence])
-    with pytest.raises(RuntimeError, match="twice"):
-        Batch(model).join([sequence])
+def test_log_probabilities_are_there_for_those_that_asked(model: Module) -> None:
+    """And for nobody else; the likeliest alternative of a greedy row is its token."""
+    batch = batch_of(model)
+    batch.join([prefilled(model, 0, [1, 2]), prefilled(model, 1, [1, 2], logprobs=3), prefilled(model, 2, [3])])
+    batch.start()
+    without, asked, other = batch.collect()
+    assert (without.logprob, other.logprob) == (None, None)
+    assert asked.logprob is not None
+    assert asked.logprob.top[0] == (asked.token, asked.logprob.logprob)
+    assert len(asked.logprob.top) == 3
 
 
-def test_which_caches_can_merge() -> None:
-    """Nested ones only if all in them can."""
-    plain, rotating, quantised = KVCache(), RotatingKVCache(max_size=8), QuantizedKVCache()  # type: ignore[no-untyped-call]
-    assert can_merge([plain, rotating])
-    assert can_merge([CacheList(plain, rotating)])  # type: ignore[no-untyped-call]
-    assert not can_merge([plain, quantised])
-    assert not can_merge([CacheList(plain, quantised)])  # type: ignore[no-untyped-call]
+def test_an_extracted_cache_holds_the_row(model: Module) -> None:
+    """All but its last token."""
+    batch = batch_of(model)
+    arriving = [prefilled(model, seq, [seq] * (3 + 2 * seq)) for seq in range(3)]
+    batch.join(arriving)
+    for _ in range(4):
+        step(batch)
+    for row in batch.rows:
+        cache = batch.extract(row)
+        assert {layer.offset for layer in cache} == {row.length}
+
+
+def test_caches_merge_or_do_not() -> None:
+    """Those inside a list count too."""
+    assert can_merge([KVCache(), RotatingKVCache(8), CacheList(KVCache(), KVCache())])  # type: ignore[no-untyped-call]
+    assert not can_merge([KVCache(), QuantizedKVCache()])  # type: ignore[no-untyped-call]
+    assert not can_merge([CacheList(KVCache(), QuantizedKVCache())])  # type: ignore[no-untyped-call]

@@ -2,12 +2,14 @@
 
 import gc
 import random
+import time
 
 import mlx.core as mx
 import pytest
 from mlx.nn.layers.base import Module
+from mlx_lm.models.cache import make_prompt_cache
 
-from service.engine.frames import Sampling
+from service.engine.frames import Cleared, Sampling
 from tests.service.engine.models import (
     GREEDY,
     MODELS,
@@ -19,6 +21,7 @@ from tests.service.engine.models import (
     Wrapped,
     alone,
     llama,
+    wide,
 )
 
 
@@ -69,9 +72,10 @@ def test_a_seed_gives_the_same_tokens_in_company(model: Module) -> None:
 
 
 @pytest.mark.parametrize("make", [Solitary, Unmergeable])
-def test_caches_that_cannot_merge_run_one_by_one(plain: Module, make: type[Wrapped]) -> None:
+def test_caches_that_cannot_merge_run_one_by_one(make: type[Wrapped]) -> None:
     """All get their turn, in their order."""
-    model = make(plain)
+    dense = wide()
+    model = make(dense)
     given = prompts(3, seed=2)
     engine = Engine(model)
     for seq, prompt in enumerate(given):
@@ -79,9 +83,10 @@ def test_caches_that_cannot_merge_run_one_by_one(plain: Module, make: type[Wrapp
     engine.run()
     assert list(engine.ends) == [0, 1, 2]
     for seq, prompt in enumerate(given):
+        assert len(engine.tokens[seq]) == 5
         assert engine.tokens[seq] == alone(model, prompt, max_tokens=5)
         if make is Solitary:  # the other one's caches are less exact
-            assert engine.tokens[seq] == alone(plain, prompt, max_tokens=5)
+            assert engine.tokens[seq] == alone(dense, prompt, max_tokens=5)
 
 
 def test_one_place_is_one_sequence_at_a_time(plain: Module) -> None:
@@ -97,25 +102,32 @@ def test_one_place_is_one_sequence_at_a_time(plain: Module) -> None:
 
 def test_prompts_are_processed_in_chunks(plain: Module) -> None:
     """A running row gets its token in each step beside them."""
-    engine = Engine(plain, prefill_chunk=10)
+    engine = Engine(plain, prefill_chunk=20)
     engine.submit(0, [1], max_tokens=50)
-    engine.step()
+    while not engine.tokens[0]:
+        engine.step()
     engine.submit(1, list(range(35)), max_tokens=1)
-    for step in range(1, 5):
+    for step in range(1, 6):
         engine.step()
         assert len(engine.tokens[0]) == 1 + step
-    assert engine.processed[1] == [10, 20, 30, 35]
-    engine.step()  # it has joined after the step that was under way
+    assert engine.processed[1] == [10, 20, 30, 35]  # half of what a step may have, as another row is decoded
+    engine.step()
     assert engine.finish(1) == "length"
 
 
-def test_short_prompts_share_a_chunk(plain: Module) -> None:
-    """Those that arrive together start together."""
-    engine = Engine(plain, prefill_chunk=32)
+def test_prompts_that_arrive_together_are_one_forward_pass(plain: Module) -> None:
+    """They start together too."""
+    model = Faulty(plain)
+    shapes: list[tuple[int, int]] = []
+    model.fault = lambda tokens: bool(shapes.append((len(tokens), len(tokens[0]))))  # type: ignore[func-returns-value]
+    engine = Engine(model, prefill_chunk=32)
+    shapes.clear()
     for seq in range(4):
-        engine.submit(seq, [1, 2, 3, seq])
-    engine.step()
-    assert [len(engine.tokens[seq]) for seq in range(4)] == [1, 1, 1, 1]
+        engine.submit(seq, [1, 2, 3, 4, seq][seq % 2 :], max_tokens=2)
+    engine.run()
+    assert shapes == [(4, 4), (4, 1), (4, 1)]
+    for seq in range(4):
+        assert engine.tokens[seq] == alone(plain, [1, 2, 3, 4, seq][seq % 2 :], max_tokens=2)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 6], ids=["waiting", "prefilling", "running"])
@@ -204,8 +216,8 @@ def test_a_row_that_cannot_draw_fails_alone(plain: Module) -> None:
 def test_a_fault_in_prefill_fails_that_sequence(plain: Module) -> None:
     """Those before and after it in the queue are served."""
     model = Faulty(plain)
-    model.fault = lambda tokens: len(tokens[0]) == 2
     engine = Engine(model)
+    model.fault = lambda tokens: any(row[:2] == [5, 6] for row in tokens)
     for seq, prompt in enumerate(([1, 2, 3, 4], [5, 6, 7], [8])):
         engine.submit(seq, prompt)
     engine.run()
@@ -248,3 +260,199 @@ def test_memory_comes_back(plain: Module) -> None:
     assert len(engine.ends) >= 85
     gc.collect()
     assert mx.get_active_memory() <= before
+
+
+def test_the_next_turn_starts_with_what_is_known(model: Module) -> None:
+    """A prompt that goes on where an answer ended is not processed again, and the answer is the same."""
+    engine = Engine(model, prefix_bytes=1 << 30)
+    first = list(range(1, 30))
+    engine.submit(0, first, max_tokens=12)
+    engine.run()
+    second = [*first, *engine.tokens[0], 7, 8, 9]
+    engine.submit(1, second, max_tokens=12)
+    engine.run()
+    assert engine.cached == {0: 0, 1: len(first) + 11}  # the last token was never read
+    assert engine.tokens[1] == alone(model, second, max_tokens=12)
+
+
+def test_an_exact_repetition_leaves_one_token(model: Module) -> None:
+    """There must be something to process."""
+    engine = Engine(model, prefix_bytes=1 << 30)
+    prompt = list(range(80))
+    for seq in range(2):
+        engine.submit(seq, prompt, max_tokens=9, boundaries=[40, 79])
+        engine.run()
+    assert engine.cached[1] == 79
+    assert engine.tokens[0] == engine.tokens[1] == alone(model, prompt, max_tokens=9)
+
+
+def test_prefixes_are_found_at_any_length_where_caches_can_be_cut(plain: Module) -> None:
+    """Also while the first request is still running."""
+    engine = Engine(plain, prefix_bytes=1 << 30)
+    engine.submit(0, list(range(100)), max_tokens=40)
+    while not engine.tokens[0]:
+        engine.step()
+    engine.submit(1, [*range(77), 200, 201])
+    engine.run()
+    assert engine.cached[1] == 77
+    assert engine.tokens[1] == alone(plain, [*range(77), 200, 201])
+
+
+@pytest.mark.parametrize("kind", ["sliding", "gemma", "mamba"])
+def test_prefixes_are_found_at_boundaries_where_caches_cannot_be_cut(kind: str) -> None:
+    """Such as the end of a system prompt that other conversations share."""
+    model = MODELS[kind]()
+    engine = Engine(model, prefix_bytes=1 << 30, prefill_chunk=16)
+    engine.submit(0, [*range(100), 5, 6, 7], boundaries=[3, 100])
+    engine.run()
+    engine.submit(1, [*range(100), 200, 201])
+    engine.submit(2, [*range(90), 200, 201])
+    engine.run()
+    assert (engine.cached[1], engine.cached[2]) == (100, 3)
+    for seq, prompt in ((1, [*range(100), 200, 201]), (2, [*range(90), 200, 201])):
+        assert engine.tokens[seq] == alone(model, prompt)
+
+
+def test_prefixes_do_not_cross_salts(plain: Module) -> None:
+    """What one tenant has sent must not show in another one's timing."""
+    engine = Engine(plain, prefix_bytes=1 << 30)
+    for seq, salt in enumerate(["a", "b", "a"]):
+        engine.submit(seq, list(range(80)), salt=salt, max_tokens=2)
+        engine.run()
+    assert [engine.cached[seq] for seq in range(3)] == [0, 0, 79]
+
+
+def test_bypass_neither_reads_nor_writes(plain: Module) -> None:
+    """It is as if there were no cache."""
+    engine = Engine(plain, prefix_bytes=1 << 30)
+    for seq, bypass in enumerate([True, False, True]):
+        engine.submit(seq, list(range(80)), bypass=bypass, max_tokens=2)
+        engine.run()
+    assert [engine.cached[seq] for seq in range(3)] == [0, 0, 0]
+
+
+def test_a_cleared_cache_is_empty(plain: Module) -> None:
+    """It says what was in it, and its memory is free."""
+    gc.collect()
+    before = mx.get_active_memory()
+    engine = Engine(plain, prefix_bytes=1 << 30)
+    engine.submit(0, list(range(80)), max_tokens=2)
+    engine.run()
+    cleared = engine.scheduler.clear_cache()
+    assert cleared.entries >= 1
+    assert cleared.bytes >= 80 * 512
+    assert engine.scheduler.clear_cache() == Cleared(0, 0)
+    gc.collect()
+    assert mx.get_active_memory() <= before
+    engine.submit(1, list(range(80)), max_tokens=2)
+    assert engine.run().cached[1] == 0
+
+
+def test_choices_share_one_prefill(plain: Module) -> None:
+    """The prompt is processed once; each choice draws by itself; the first is what it would be without the others."""
+    model = Faulty(plain)
+    processed: list[int] = []
+    model.fault = lambda tokens: bool(processed.append(len(tokens) * len(tokens[0])))  # type: ignore[func-returns-value]
+    engine = Engine(model)
+    sampling = Sampling(seed=3, temperature=2)
+    processed.clear()
+    engine.submit(0, list(range(60)), sampling, max_tokens=5, choices=4)
+    engine.run()
+    assert sum(processed) == 59 + 4 * 5
+    texts = [tuple(engine.choices[0, choice]) for choice in range(4)]
+    assert len(set(texts)) == 4
+    assert list(texts[0]) == alone(plain, list(range(60)), sampling, max_tokens=5)
+
+
+def test_choices_beyond_the_places_get_their_turn(plain: Module) -> None:
+    """They go on from the same prefill, and say what they would say with places enough."""
+    sampling = Sampling(seed=3, temperature=1)
+    said = []
+    for places in (3, 16):
+        engine = Engine(plain, max_running=places)
+        engine.submit(0, list(range(60)), sampling, max_tokens=5, choices=8)
+        engine.run()
+        assert {engine.finishes[0, choice] for choice in range(8)} == {"length"}
+        said.append([engine.choices[0, choice] for choice in range(8)])
+    assert said[0] == said[1]
+
+
+def test_one_choice_may_be_aborted(plain: Module) -> None:
+    """The others go on, those that still wait for a place too."""
+    engine = Engine(plain, max_running=2)
+    sampling = Sampling(seed=3, temperature=1)
+    engine.submit(0, [1, 2, 3], sampling, max_tokens=6, choices=4)
+    while not engine.tokens[0]:
+        engine.step()
+    engine.scheduler.abort(0, 1)
+    engine.scheduler.abort(0, 3)
+    engine.run()
+    assert {choice for seq, choice in engine.finishes if seq == 0} == {0, 2}
+
+
+def test_a_prompt_is_scored(model: Module) -> None:
+    """Each token but the first has the log-probability that the model gave it, whatever is in the prefix cache."""
+    prompt = [(7 * place) % VOCAB for place in range(150)]
+    engine = Engine(model, prefill_chunk=64, prefix_bytes=1 << 30)
+    engine.submit(0, prompt, max_tokens=2)
+    engine.run()
+    engine.submit(1, prompt, max_tokens=0, prompt_logprobs=2)
+    engine.submit(2, prompt[:40], max_tokens=3, prompt_logprobs=0, logprobs=0)
+    engine.run()
+    logits = model(mx.array([prompt]), cache=make_prompt_cache(model))[0]
+    expected = (logits - mx.logsumexp(logits, axis=-1, keepdims=True)).tolist()
+    for seq, length in ((1, 150), (2, 40)):
+        scores = engine.scores[seq]
+        assert scores[0] is None
+        assert len(scores) == length
+        for place, score in enumerate(scores[1:], start=1):
+            assert score is not None
+            assert score.logprob == pytest.approx(expected[place - 1][prompt[place]], abs=1e-3)
+    assert engine.scores[1][9] is not None
+    assert len(engine.scores[1][9].top) == 2
+    assert [len(engine.logprobs[2, 0]), engine.scores[2][1].top] == [3, []]  # type: ignore[union-attr]
+
+
+def test_a_higher_priority_is_admitted_first(plain: Module) -> None:
+    """And callers of one priority take turns."""
+    engine = Engine(plain, max_running=1)
+    for seq, (caller, priority) in enumerate([("a", 0), ("a", 0), ("a", 0), ("b", 0), ("a", 1)]):
+        engine.submit(seq, [1, 2], max_tokens=3, caller=caller, priority=priority)
+    engine.run()
+    assert list(engine.ends) == [4, 3, 0, 1, 2]
+
+
+def test_places_in_the_queue_are_told(plain: Module) -> None:
+    """To those that ask, each time that they change."""
+    engine = Engine(plain, max_running=1)
+    for seq in range(4):
+        engine.submit(seq, [1, 2], max_tokens=2, report=seq != 2)
+    engine.run()
+    assert engine.places == {1: [0], 3: [2, 1, 0]}
+
+
+def test_work_past_its_deadline_stops(plain: Module) -> None:
+    """Wherever it is; work that has time left goes on."""
+    engine = Engine(plain, max_running=2, prefill_chunk=8)
+    soon = time.monotonic() + 0.2
+    engine.submit(0, [1], max_tokens=1 << 20, deadline=soon)
+    engine.submit(1, [1], max_tokens=1 << 20, deadline=soon)
+    engine.submit(2, [1, 2, 3], max_tokens=5, deadline=soon)
+    engine.submit(3, [1, 2, 3], max_tokens=5, deadline=soon + 1000)
+    engine.run()
+    assert [engine.finish(seq) for seq in range(4)] == ["deadline", "deadline", "deadline", "length"]
+    assert engine.tokens[2] == []
+    assert engine.tokens[3] == alone(plain, [1, 2, 3], max_tokens=5)
+
+
+def test_work_that_cannot_start_in_time_is_refused(plain: Module) -> None:
+    """Once the engine knows how fast it is: a prompt that takes longer than there is time for is not begun."""
+    engine = Engine(plain, prefill_chunk=64)
+    engine.submit(0, [1] * 400, max_tokens=1)
+    engine.run()
+    engine.submit(1, [2] * 30_000, max_tokens=1, deadline=time.monotonic() + 0.05)
+    engine.submit(2, [3] * 10, max_tokens=1, deadline=time.monotonic() + 60)
+    engine.step()
+    assert engine.finish(1) == "deadline"
+    engine.run()
+    assert (engine.processed[1], engine.finish(2)) == ([], "length")

@@ -10,12 +10,14 @@ import psutil
 import pytest
 import structlog
 
-from service.engine.frames import Row, Sampling
+from service.config import ModelConfig, ServiceConfig
+from service.engine.frames import Cleared, Row, Sampling, Submit
 from service.errors import QueueFull, SetupError, Unavailable
 from service.pool.engine_process import EngineProcess
 from service.pool.model import Model, ModelState
 from service.pool.stream import Stream
 from tests import tiny
+from tests.service.fakes import FakeEngines
 from tests.service.pool.conftest import MakeModel, load
 
 GREEDY = Sampling(seed=0, temperature=0)
@@ -24,7 +26,7 @@ ENDLESS = 30_000
 
 def submit(model: Model, max_tokens: int = 5) -> Stream:
     """Start a greedy sequence."""
-    return model.submit([1, 2, 3], GREEDY, max_tokens=max_tokens, min_tokens=0, stop_ids=[])
+    return model.submit(Submit(0, [1, 2, 3], GREEDY, max_tokens))
 
 
 async def rows(stream: Stream) -> list[Row]:
@@ -194,3 +196,61 @@ async def test_a_bug_while_an_engine_is_replaced_lets_nobody_wait(
     assert [entry["exc_info"] for entry in entries if entry["event"] == "bug"] == [bug]
     with pytest.raises(Unavailable):
         await model.ready()
+
+
+@pytest.mark.parametrize(
+    ("general", "own", "flags"),
+    [
+        ({}, {}, {}),
+        ({"kv_cache_bytes": 5}, {}, {"--kv-cache-bytes": "5"}),
+        ({"kv_cache_bytes": 5}, {"kv_cache_bytes": 7}, {"--kv-cache-bytes": "7"}),
+        ({"prefix_cache_bytes": 5}, {"prefix_cache_bytes": 0}, {"--prefix-cache-bytes": "0"}),
+        ({"prefix_cache_bytes": 0}, {"kv_cache_bytes": 7}, {"--kv-cache-bytes": "7", "--prefix-cache-bytes": "0"}),
+    ],
+)
+def test_an_engine_is_told_how_much_memory_it_has(
+    general: dict[str, int], own: dict[str, int], flags: dict[str, str]
+) -> None:
+    """The model's own settings win over the service's; what nobody set is left to the engine."""
+    config = ModelConfig("m", path="/m", **own)  # type: ignore[arg-type]
+    settings = ServiceConfig(models=(config,), cache_dir="/c", max_running=3, prefill_chunk=9, **general)  # type: ignore[arg-type]
+    arguments = Model(config, settings, {}, lambda: None)._arguments(Path("/m"))
+    told = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    common = {"--model": "/m", "--cache-dir": "/c", "--max-running": "3", "--prefill-chunk": "9"}
+    assert told == common | flags
+
+
+async def test_those_that_run_leave_the_queue_to_others(
+    make_model: MakeModel, engines: FakeEngines, fake_folder: Path
+) -> None:
+    """Only those count that were not admitted; the one that is turned away learns when to come back."""
+    model = await load(make_model(fake_folder, max_running=8, max_queued=2), fake_folder)
+    for _ in range(8):
+        submit(model)
+        await engines.process.begin()
+    for _ in range(2):
+        submit(model)
+    with pytest.raises(QueueFull) as raised:
+        submit(model)
+    assert raised.value.retry_after >= 1
+    await engines.process.begin()
+    submit(model)
+
+
+async def test_memory_may_let_fewer_in_than_there_are_places_for(
+    make_model: MakeModel, engines: FakeEngines, fake_folder: Path
+) -> None:
+    """Those that the engine has passed over wait, and fill the queue."""
+    model = await load(make_model(fake_folder, max_running=8, max_queued=1), fake_folder)
+    submit(model)
+    await engines.process.begin()
+    submit(model)
+    for _ in range(2):
+        engines.process.step()
+    with pytest.raises(QueueFull):
+        submit(model)
+
+
+async def test_a_model_that_is_not_ready_has_no_cache(make_model: MakeModel, fake_folder: Path) -> None:
+    """So there is nothing to empty."""
+    assert await make_model(fake_folder).clear_cache() == Cleared(0, 0)

@@ -9,10 +9,10 @@ from service.errors import Unavailable
 from service.pool.stream import Item, Stream
 
 
-def stream() -> tuple[Stream, list[int]]:
-    """Make a stream and the list of those that were given up."""
-    aborted: list[int] = []
-    return Stream(7, lambda given_up: aborted.append(given_up.seq)), aborted
+def stream(choices: int = 1) -> tuple[Stream, list[int | None]]:
+    """Make a stream and the list of what was given up of it."""
+    aborted: list[int | None] = []
+    return Stream(7, lambda _, choice: aborted.append(choice), choices=choices), aborted
 
 
 async def test_what_gathers_is_taken_in_one_go() -> None:
@@ -56,13 +56,43 @@ async def test_closing_gives_up_once() -> None:
     made.put(Row(7, [1]))
     made.close()
     made.close()
-    assert aborted == [7]
+    assert (aborted, made.ended) == ([None], True)
 
 
-@pytest.mark.parametrize("finish", ["stop", "length", "error"])
+@pytest.mark.parametrize("finish", ["stop", "length", "error", "deadline"])
 async def test_there_is_nothing_to_give_up_after_the_end(finish: str) -> None:
     """The engine has forgotten the sequence already."""
     made, aborted = stream()
     made.put(Row(7, [], finish))
     made.close()
+    made.drop(0)
     assert aborted == []
+
+
+async def test_choices_are_given_up_one_by_one() -> None:
+    """Each once, unless it has ended; the last one is all that there is."""
+    made, aborted = stream(choices=4)
+    made.put(Row(7, [1], "length", choice=1))
+    for choice in (0, 0, 1, 3):
+        made.drop(choice)
+    assert (aborted, made.ended, made.choices) == ([0, 3], False, 1)
+    made.drop(2)
+    assert (aborted, made.ended) == ([0, 3, None], True)
+
+
+@pytest.mark.parametrize("finish", ["error", "deadline"])
+async def test_a_failure_ends_all_choices(finish: str) -> None:
+    """The engine says so once, and is told to stop the others."""
+    made, aborted = stream(choices=3)
+    made.put(Row(7, [], finish, choice=1))
+    made.close()
+    assert (made.ended, aborted) == (True, [None])
+
+
+async def test_one_that_gives_up_waiting_does_not_lose_what_comes_then() -> None:
+    """The next one to ask gets it."""
+    made, _ = stream()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(made.take(), 0.01)
+    made.put(Row(7, [1]))
+    assert await made.take() == [Row(7, [1])]

@@ -15,7 +15,7 @@ from grpc import aio
 from mlx_grpc.v1 import generation_pb2 as pb
 from service.errors import FieldError, UnsupportedField
 from service.servicers.convert import to_ask, to_mapping, to_messages, to_tools
-from service.types import MAX_JSON, MAX_KWARGS, MAX_MESSAGES, MAX_PARTS, MAX_TOOLS, Role
+from service.types import MAX_JSON, MAX_KWARGS, MAX_MESSAGES, MAX_PARTS, MAX_TOOLS, Cache, Output, Role
 from tests.calls import Request, answer, chat_request, refused, text_request
 
 QUESTION, REPLY = "What is two and two?", "Four."
@@ -33,6 +33,10 @@ def sampled(**sampling: Any) -> pb.GenerateRequest:
 
 def stopped(**stopping: Any) -> pb.GenerateRequest:
     return text_request("hello", stopping=stopping)
+
+
+def scored(**output: Any) -> pb.GenerateRequest:
+    return text_request("hello", output=output)
 
 
 BAD_FIELDS: list[tuple[str, Request]] = [
@@ -59,6 +63,12 @@ BAD_FIELDS: list[tuple[str, Request]] = [
     ("n", text_request("hello", n=0)),
     ("n", text_request("hello", n=-1)),
     ("n", text_request("hello", n=129)),
+    ("cache.salt", text_request("hello", cache={"salt": LONG})),
+    ("output.top_logprobs", scored(topLogprobs=1)),
+    ("output.top_logprobs", scored(logprobs=True, topLogprobs=21)),
+    ("output.top_logprobs", scored(logprobs=True, topLogprobs=-1)),
+    ("output.prompt_logprobs", scored(promptLogprobs=21)),
+    ("output.prompt_logprobs", scored(promptLogprobs=-1)),
     ("sampling.temperature", sampled(temperature=-0.1)),
     ("sampling.temperature", sampled(temperature=2.1)),
     ("sampling.temperature", sampled(temperature="NaN")),
@@ -107,7 +117,8 @@ async def test_a_bad_field_is_named_and_the_next_request_works(
 
 SERVED = {
     *("model", "request_id", "messages", "chat_template_kwargs", "text", "token_ids", "sampling", "stopping"),
-    *("output.token_ids", "output.echo"),
+    *("n", "priority", "cache.salt", "cache.bypass", "output.logprobs", "output.top_logprobs"),
+    *("output.prompt_logprobs", "output.token_ids", "output.echo", "output.progress"),
 }
 """Fields that have an effect; those of sampling, stopping and messages all do."""
 
@@ -168,11 +179,6 @@ def test_a_field_that_is_not_served_is_refused(message: type[Request], path: str
         ({"parallelToolCalls": False}, "parallel_tool_calls"),
         ({"reasoning": {"budget": 0}}, "reasoning.budget"),
         ({"constraint": {"regex": "a"}}, "constraint"),
-        ({"cache": {"bypass": True}}, "cache.bypass"),
-        ({"output": {"topLogprobs": 0}}, "output.top_logprobs"),
-        ({"output": {"progress": True}}, "output.progress"),
-        ({"n": 2}, "n"),
-        ({"priority": 1}, "priority"),
     ],
 )
 async def test_what_is_not_served_is_unimplemented_on_the_wire(
@@ -189,6 +195,30 @@ def test_fields_at_their_neutral_values_are_taken() -> None:
     ask = to_ask(text_request("hello", n=1, priority=0, sampling={"topK": 1 << 30, "temperature": 2, "topP": 1}))
     assert (ask.sampling.top_k, ask.sampling.temperature, ask.sampling.top_p) == (1 << 30, 2, 1)
     assert (ask.stopping.max_tokens, ask.sampling.seed, ask.sampling.min_p) == (None, None, None)
+
+
+def test_what_is_asked_for_beside_the_text_arrives() -> None:
+    """Number, rank and cache of a request, and all that its output may have."""
+    output = {
+        "logprobs": True,
+        "topLogprobs": 20,
+        "promptLogprobs": 0,
+        "tokenIds": True,
+        "echo": True,
+        "progress": True,
+    }
+    cache = {"salt": "x" * 256, "bypass": True}
+    ask = to_ask(text_request("hello", n=128, priority=-(1 << 31), cache=cache, output=output))
+    assert (ask.n, ask.priority, ask.cache) == (128, -(1 << 31), Cache("x" * 256, bypass=True))
+    assert ask.output == Output(
+        logprobs=True, top_logprobs=20, prompt_logprobs=0, token_ids=True, echo=True, progress=True
+    )
+
+
+def test_what_is_not_asked_for_is_not_there() -> None:
+    """No alternatives of the prompt are not the same as none at all."""
+    ask = to_ask(text_request("hello", output={"topLogprobs": 0}))
+    assert (ask.n, ask.priority, ask.cache, ask.output) == (1, 0, Cache(), Output())
 
 
 def test_zero_and_absent_differ() -> None:

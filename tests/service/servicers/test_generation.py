@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ from grpc import aio
 from mlx_grpc.v1 import generation_pb2 as pb
 from mlx_grpc.v1 import tokenizer_pb2 as tokenizer_pb
 from mlx_grpc.v1 import tokenizer_pb2_grpc as tokenizer_grpc
+from service.engine.frames import Abort, Progress, Queued, Row, Submit
 from tests.calls import (
     ENDLESS,
     Answer,
@@ -27,6 +29,10 @@ from tests.calls import (
     started,
     text_request,
 )
+from tests.conftest import StartService
+from tests.service.fakes import ids as fake_ids
+from tests.service.fakes import logprob, token
+from tests.service.servicers.conftest import Spoken
 from tests.tiny import DIALOGUES
 
 SKY, SUM, COUNT, HELLO = DIALOGUES
@@ -85,7 +91,7 @@ async def test_no_model_is_the_first_one(channel: aio.Channel) -> None:
 
 async def test_usage_counts_every_token(channel: aio.Channel) -> None:
     """The stop token and the tokens of the reasoning's markers are counted too."""
-    result = await answer(channel, chat_request(SKY, output=IDS))
+    result = await answer(channel, chat_request(SKY, output=IDS, cache={"bypass": True}))
     said = await tokens(channel, "talker", DIALOGUES[SKY] + "<|im_end|>")
     thought = await tokens(channel, "talker", DIALOGUES[SKY].partition("Because")[0])
     assert result.ids == said
@@ -413,3 +419,199 @@ async def test_a_slow_reader_misses_nothing_and_holds_nobody_up(channel: aio.Cha
     ids = [number for event in rest for number in event.text.token_ids]
     assert ids == quick.ids
     assert len(ids) == 800
+
+
+def kinds_of(result: Answer, index: int) -> list[str | None]:
+    """Kinds of a choice's own events, in their order."""
+    return [event.WhichOneof("event") for event in result.events if event.index == index]
+
+
+async def test_choices_are_told_apart_on_the_wire(spoken: Spoken) -> None:
+    """Each event names its choice; the request starts once and is complete once, at the end."""
+    running = asyncio.create_task(answer(spoken.channel, text_request("hi", model="a", n=3)))
+    seq = (await spoken.a.begin()).seq
+    spoken.a.step(*(Row(seq, [token(letter)], choice=choice) for choice, letter in enumerate("abe")))
+    spoken.a.step(*(Row(seq, [token("o")], "length", choice) for choice in (2, 0, 1)))
+    result = await running
+    texts = ["".join(event.text.text for event in result.events if event.index == choice) for choice in range(3)]
+    assert texts == ["ao", "bo", "eo"]
+    assert [kinds_of(result, choice)[-1] for choice in (1, 2)] == ["finish", "finish"]
+    kinds = [event.WhichOneof("event") for event in result.events]
+    assert (kinds[0], kinds[-1]) == ("started", "completed")
+    assert [kinds.count(kind) for kind in ("started", "finish", "completed")] == [1, 3, 1]
+    assert result.usage.completion_tokens == 6
+
+
+async def test_progress_is_streamed_to_those_who_ask(spoken: Spoken) -> None:
+    """Places in the queue before the start, and each chunk of the prompt."""
+    request = text_request(tokenIds={"ids": [5] * 9}, model="a", output={"progress": True})
+    running = asyncio.create_task(answer(spoken.channel, request))
+    submit = await spoken.a.heard(Submit)
+    assert submit.report
+    spoken.a.step(Queued(submit.seq, 1))
+    spoken.a.step(Progress(submit.seq, 6, 0.0, cached=4))
+    spoken.a.step(Progress(submit.seq, 9, 0.0, cached=4))
+    spoken.a.step(Row(submit.seq, [token("a")], "length"))
+    result = await running
+    assert [event.WhichOneof("event") for event in result.events] == [
+        *("queue", "started", "progress", "progress"),
+        *("text", "finish", "completed"),
+    ]
+    assert result.events[0].queue == pb.QueueUpdate(position=1)
+    assert [event.progress for event in result.events[2:4]] == [
+        pb.PromptProgress(processed=done, total=9, cached=4) for done in (6, 9)
+    ]
+    assert result.usage.cached_tokens == 4
+
+
+async def test_log_probabilities_reach_the_wire(spoken: Spoken) -> None:
+    """Those of the prompt with its echo, those of the answer with their tokens."""
+    prompt = fake_ids("the")
+    output = {"logprobs": True, "topLogprobs": 1, "promptLogprobs": 0, "echo": True, "tokenIds": True}
+    running = asyncio.create_task(answer(spoken.channel, text_request("the", model="a", output=output)))
+    submit = await spoken.a.heard(Submit)
+    assert (submit.logprobs, submit.prompt_logprobs) == (1, 0)
+    scores = [None, *(logprob(-float(place)) for place in range(1, len(prompt)))]
+    spoken.a.step(Progress(submit.seq, len(prompt), 0.0, logprobs=scores))
+    spoken.a.step(Row(submit.seq, [token("a")], "length", logprobs=[logprob(-0.5, (token("e"), -0.25))]))
+    first, second = [event.text for event in (await running).events if event.HasField("text")]
+    assert (first.text, list(first.token_ids), b"".join(each.token for each in first.logprobs)) == (
+        "the",
+        prompt,
+        b"the",
+    )
+    assert [each.HasField("logprob") for each in first.logprobs] == [False] + [True] * (len(prompt) - 1)
+    top = pb.TopLogprob(token_id=token("e"), token=b"e", logprob=-0.25)
+    assert list(second.logprobs) == [pb.TokenLogprob(token_id=token("a"), token=b"a", logprob=-0.5, top=[top])]
+
+
+async def test_a_conversation_tells_where_it_may_part(spoken: Spoken) -> None:
+    """After the end of each turn; a prompt of plain text does not know."""
+    messages = [{"role": f"ROLE_{role}", "content": [{"text": role}]} for role in ("SYSTEM", "USER")]
+    chat = call(spoken.channel, chat_request(model="a", messages=messages))
+    submit = await spoken.a.heard(Submit)
+    end = token("<|im_end|>")
+    assert [submit.prompt[length - 1] for length in submit.boundaries] == [end, end]
+    assert submit.boundaries == [place for place, number in enumerate(submit.prompt, 1) if number == end]
+    text = call(spoken.channel, text_request("<|im_end|>a", model="a"))
+    assert (await spoken.a.heard(Submit)).boundaries == []
+    for running in (chat, text):
+        running.cancel()
+
+
+async def test_a_cancelled_call_ends_all_of_its_choices(spoken: Spoken) -> None:
+    """The engine hears of it once."""
+    running = call(spoken.channel, text_request("hi", model="a", n=4))
+    seq = (await spoken.a.begin()).seq
+    await started(running)
+    running.cancel()
+    assert await spoken.a.heard(Abort) == Abort(seq, None)
+    assert spoken.a.unheard == []
+
+
+async def test_work_that_cannot_be_done_in_time_is_refused(spoken: Spoken) -> None:
+    """By the engine, which sees it coming."""
+    running = asyncio.create_task(refused(answer(spoken.channel, text_request("hi", model="a"))))
+    spoken.a.step(Row((await spoken.a.heard(Submit)).seq, [], "deadline"))
+    refusal = await running
+    assert (refusal.code, refusal.info.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
+
+
+async def test_choices_share_a_seed_and_differ(channel: aio.Channel) -> None:
+    """Each draws by itself, and the same again the next time; greedy ones agree."""
+
+    def request(temperature: float) -> pb.GenerateRequest:
+        sampling = {"temperature": temperature, "seed": 7}
+        return text_request(PROMPT, n=4, sampling=sampling, stopping={"maxTokens": 12, "ignoreEos": True}, output=IDS)
+
+    def choices(result: Answer) -> list[tuple[int, ...]]:
+        return [
+            tuple(number for event in result.events if event.index == choice for number in event.text.token_ids)
+            for choice in range(4)
+        ]
+
+    first, again = [choices(await answer(channel, request(1.5))) for _ in range(2)]
+    assert [len(ids) for ids in first] == [12] * 4
+    assert len(set(first)) == 4
+    assert again == first
+    assert len(set(choices(await answer(channel, request(0))))) == 1
+
+
+async def test_a_stop_string_in_one_choice_leaves_the_others(channel: aio.Channel) -> None:
+    """Each choice has its own end."""
+    sampling = {"temperature": 1.5, "seed": 3}
+    request = text_request(PROMPT, n=3, sampling=sampling, stopping={"maxTokens": 40, "ignoreEos": True})
+    plain = await answer(channel, request)
+    texts = ["".join(event.text.text for event in plain.events if event.index == choice) for choice in range(3)]
+    stop = texts[1][5:9]
+    request.stopping.stop.append(stop)
+    stopped = await answer(channel, request)
+    for choice, text in enumerate(texts):
+        said = "".join(event.text.text for event in stopped.events if event.index == choice)
+        assert said == text.partition(stop)[0]
+
+
+async def test_log_probabilities_are_those_of_the_model(channel: aio.Channel) -> None:
+    """The likeliest token is what a greedy request takes; scored as a prompt, the same tokens have the same figures."""
+    output = {"logprobs": True, "topLogprobs": 3, "tokenIds": True}
+    result = await answer(channel, text_request(PROMPT, stopping={"maxTokens": 8, "ignoreEos": True}, output=output))
+    drawn = [each for event in result.events for each in event.text.logprobs]
+    assert [each.token_id for each in drawn] == result.ids
+    assert b"".join(each.token for each in drawn).decode(errors="replace") == result.text
+    for each in drawn:
+        assert each.logprob <= 0
+        assert (each.top[0].token_id, len(each.top)) == (each.token_id, 3)
+        assert [top.logprob for top in each.top] == sorted((top.logprob for top in each.top), reverse=True)
+
+    prompt = await tokens(channel, "tiny", PROMPT)
+    scoring = {"promptLogprobs": 3, "tokenIds": True}
+    scored = text_request(tokenIds={"ids": prompt + result.ids}, stopping={"maxTokens": 0}, output=scoring)
+    told = await answer(channel, scored)
+    assert told.ids == prompt + result.ids
+    scores = [each for event in told.events for each in event.text.logprobs]
+    assert [each.HasField("logprob") for each in scores] == [False] + [True] * (len(told.ids) - 1)
+    for mine, theirs in zip(drawn, scores[len(prompt) :], strict=True):
+        assert mine.token_id == theirs.token_id
+        assert mine.logprob == pytest.approx(theirs.logprob, abs=1e-3)
+
+
+async def test_a_prompt_that_was_seen_is_cached(channel: aio.Channel) -> None:
+    """For requests of the same salt that do not go round the cache, and the answer is the same."""
+    request = text_request("A conversation that goes on and on, in the same words.", stopping={"maxTokens": 5})
+    request.cache.salt = "mine"
+    first = await answer(channel, request)
+    assert first.usage.cached_tokens == 0
+    second = await answer(channel, request)
+    assert 0 < second.usage.cached_tokens < second.usage.prompt_tokens
+    assert second.text == first.text
+    for salt, bypass in (("other", False), ("mine", True)):
+        request.cache.salt, request.cache.bypass = salt, bypass
+        assert (await answer(channel, request)).usage.cached_tokens == 0
+
+
+async def test_what_memory_can_never_hold_is_refused(start_service: StartService, tiny_model: Path) -> None:
+    """At once, with what it would take; an answer of no given length takes what there is."""
+    process = await start_service({"tiny": tiny_model}, "--kv-cache-bytes", str(1 << 20))
+    async with aio.insecure_channel(process.address) as channel:
+        refusal = await refused(answer(channel, text_request(tokenIds={"ids": [5] * 20_000})))
+        assert (refusal.code, refusal.info.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "INSUFFICIENT_MEMORY")
+        available = int(refusal.info.metadata["available_tokens"])
+        assert 0 < available < int(refusal.info.metadata["needed_tokens"]) == 20_001
+        longer = text_request("hi", stopping={"maxTokens": available})
+        assert (await refused(answer(channel, longer))).info.reason == "INSUFFICIENT_MEMORY"
+        result = await answer(
+            channel, text_request(tokenIds={"ids": [5] * (available - 3)}, stopping={"ignoreEos": True})
+        )
+        assert result.usage.completion_tokens == 3
+
+
+async def test_a_place_in_the_queue_is_told(narrow: aio.Channel) -> None:
+    """One that waits learns so before it starts."""
+    running = call(narrow, text_request(PROMPT, stopping=ENDLESS))
+    await first_text(running)
+    waiting = call(narrow, text_request(PROMPT, stopping={"maxTokens": 1}, output={"progress": True}))
+    events = aiter(waiting)
+    assert (await anext(events)).WhichOneof("event") == "queue"
+    running.cancel()
+    kinds = [event.WhichOneof("event") async for event in events]
+    assert [kind for kind in kinds if kind != "queue"] == ["started", "progress", "text", "finish", "completed"]

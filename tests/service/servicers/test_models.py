@@ -42,6 +42,8 @@ async def test_a_model_is_described(stub: Any, talker_model: Path) -> None:
     assert model.created.ToDatetime(UTC) == datetime.fromtimestamp(int(written), UTC)
     weights = (talker_model / "model.safetensors").stat().st_size
     assert 0.9 * weights < model.weights_bytes <= weights
+    assert model.kv_tokens > 0
+    assert model.kv_bytes > 0
 
 
 async def test_no_name_is_the_first_model(stub: Any) -> None:

@@ -16,6 +16,8 @@ CASES: list[tuple[errors.ServiceError, Code, list[str]]] = [
     (errors.InvalidField("a.b", "must be 1"), Code.INVALID_ARGUMENT, ["BadRequest"]),
     (errors.UnsupportedField("a.b"), Code.UNIMPLEMENTED, ["BadRequest"]),
     (errors.ContextTooLong(8, 9), Code.INVALID_ARGUMENT, ["ErrorInfo"]),
+    (errors.InsufficientMemory(9, 8), Code.RESOURCE_EXHAUSTED, ["ErrorInfo"]),
+    (errors.DeadlineExceeded(), Code.DEADLINE_EXCEEDED, ["ErrorInfo"]),
     (errors.UnknownModel("m"), Code.NOT_FOUND, ["ResourceInfo"]),
     (errors.NoChatTemplate("m"), Code.FAILED_PRECONDITION, ["ErrorInfo"]),
     (errors.QueueFull("m"), Code.RESOURCE_EXHAUSTED, ["RetryInfo", "ErrorInfo"]),
@@ -59,6 +61,8 @@ def test_details_say_what_the_error_knows() -> None:
         "mlx-grpc",
         {"limit": "8", "got": "9"},
     )
+    info = unpacked(errors.InsufficientMemory(9, 8))["ErrorInfo"]
+    assert (info.reason, info.metadata) == ("INSUFFICIENT_MEMORY", {"needed_tokens": "9", "available_tokens": "8"})
     assert unpacked(errors.UnknownModel("m"))["ResourceInfo"].resource_name == "m"
     assert unpacked(errors.Unavailable("gone", 2.5))["RetryInfo"].retry_delay.ToMilliseconds() == 2500
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from service.adapters.base import THINK
 from service.adapters.gpt_oss import GPT_OSS
+from service.engine.frames import Logprob
 from service.text.markup import Markup
 from service.text.parser import Ended, Parser, Piece, ReasoningEnded, ReasoningText, Text
 from service.text.pieces import merged
@@ -119,6 +120,52 @@ def test_the_text_up_to_the_stop_string_does_not_depend_on_the_tokens(
     assert said(pieces) == before
     assert pieces[-1] == (Ended(STOP, stop_string="STOP") if found else Ended(LENGTH))
     assert parser.ended
+
+
+@given(data=st.data(), stopping=stoppings, reasoning_open=st.booleans())
+@many
+def test_log_probabilities_stay_with_their_tokens(
+    data: st.DataObject, stopping: Stopping, reasoning_open: bool
+) -> None:
+    """However they arrive, and whatever takes text away: each piece has exactly those of its tokens."""
+    tokens = data.draw(cuts(byte_level(), chunks))
+    end = data.draw(st.sampled_from([(LENGTH, None), (STOP, token("</s>"))]))
+    fed = [*tokens, *([end[1]] if end[1] is not None else [])]
+    scores = [Logprob(-float(place), [(number, -0.5)]) for place, number in enumerate(fed)]
+    parser = Parser(byte_level(), stopping, THINK, reasoning_open=reasoning_open)
+    size = data.draw(st.integers(1, 4))
+    pieces: list[Piece] = []
+    for start in range(0, len(tokens), size):
+        pieces += parser.feed(tokens[start : start + size], scores[: len(tokens)][start : start + size])
+    pieces = merged(pieces + parser.end(*end, scores[len(tokens) :]))
+    found = [
+        pair
+        for p in pieces
+        if isinstance(p, Text | ReasoningText)
+        for pair in zip(p.token_ids, p.logprobs, strict=True)
+    ]
+    assert found == list(zip(fed, scores, strict=True))[: parser.completion_tokens]
+
+
+def test_nobody_who_does_not_ask_gets_log_probabilities() -> None:
+    """The pieces have none then."""
+    _, pieces = parse(ids("<think>the sky</think>is"), markup=THINK, end=(STOP, token("</s>")))
+    assert all(not piece.logprobs for piece in pieces if isinstance(piece, Text | ReasoningText))
+
+
+def test_the_log_probability_of_a_stop_token_comes_last() -> None:
+    """It was generated, though its text is not shown; what comes after a stop string was not."""
+    a, b, c = (Logprob(-number) for number in (1.0, 2.0, 3.0))
+    parser = Parser(byte_level(), Stopping())
+    assert parser.feed(ids("a"), [a]) == [Text("a", tuple(ids("a")), (a,))]
+    assert parser.end(STOP, token("</s>"), [b]) == [
+        Text("", (token("</s>"),), (b,)),
+        Ended(STOP, stop_token=token("</s>")),
+    ]
+    stopped = Parser(byte_level(), Stopping(stop=("b",)))
+    assert stopped.feed(byte_tokens(byte_level(), "abc"), [a, b, c])[0] == Text(
+        "a", tuple(byte_tokens(byte_level(), "ab")), (a, b)
+    )
 
 
 def test_a_piece_joins_what_one_feed_gives() -> None:

@@ -1,0 +1,112 @@
+"""Rows of very different length in one forward pass: attention is computed band by band, all else for all at once.
+
+mlx-lm's batch caches are left-padded, so that in one of them a long row stretches the attention of every short one.
+A band is such a cache for rows of about one length.
+"""
+
+import sys
+from collections.abc import Sequence as Items
+from itertools import accumulate, pairwise
+from typing import Any
+
+import mlx.core as mx
+from mlx.nn.layers.base import Module
+from mlx_lm.models import base
+from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
+
+from service.engine.sequence import LayerCache
+
+_ATTENTION = "scaled_dot_product_attention"
+_library_attention = base.scaled_dot_product_attention
+
+_PROBE = ([1, 2, 3, 4, 5], [6, 7])
+_CLOSE = 1e-3
+"""How far the probe's logits may lie apart, as a part of the largest one."""
+
+
+class Banded:
+    """A part for each band, handed through a model's attention as if it were one array."""
+
+    def __init__(self, parts: Items[Any]) -> None:
+        self.parts = parts
+
+
+class BandedCache:
+    """One layer's caches of several bands, in the place of one cache."""
+
+    def __init__(self, caches: list[LayerCache], sizes: Items[int]) -> None:
+        """`sizes` are the rows of each band, in the batch's order."""
+        self._caches = caches
+        self._bounds = [0, *accumulate(sizes)]
+
+    @property
+    def offset(self) -> mx.array:
+        """Tokens before the next one, for each row."""
+        return mx.concatenate([mx.array(c.offset).reshape(-1) for c in self._caches])
+
+    @property
+    def state(self) -> list[Any]:
+        """Everything there is to evaluate."""
+        return [cache.state for cache in self._caches]
+
+    def split(self, array: mx.array) -> list[mx.array]:
+        """The rows of each band."""
+        return [array[start:end] for start, end in pairwise(self._bounds)]
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[Banded, Banded]:
+        """Append keys and values; all there are, band by band."""
+        parts = zip(self._caches, self.split(keys), self.split(values), strict=True)
+        both = [cache.update_and_fetch(k, v) for cache, k, v in parts]
+        return Banded([k for k, _ in both]), Banded([v for _, v in both])
+
+    def make_mask(self, count: int, **options: Any) -> Banded:
+        """The masks of `count` more tokens."""
+        return Banded([cache.make_mask(count, **options) for cache in self._caches])
+
+
+def attention(
+    queries: mx.array, keys: Any, values: Any, cache: Any, scale: float, mask: Any, sinks: mx.array | None = None
+) -> mx.array:
+    """mlx-lm's attention, which also takes bands."""
+    if not isinstance(keys, Banded):
+        return _library_attention(queries, keys, values, cache, scale, mask, sinks)
+    masks = mask.parts if isinstance(mask, Banded) else [mask] * len(keys.parts)
+    bands = zip(cache.split(queries), keys.parts, values.parts, masks, strict=True)
+    return mx.concatenate([_library_attention(q, k, v, None, scale, m, sinks) for q, k, v, m in bands])
+
+
+def enable(model: Module) -> bool:
+    """Teach a model's attention about bands; whether it has understood.
+
+    Families that compute attention in a way of their own, or keep other state than keys and values, do not.
+    """
+    if not all(type(layer) in {KVCache, RotatingKVCache} for layer in make_prompt_cache(model)):
+        return False
+    modules = {sys.modules[type(module).__module__] for module in model.modules()}  # type: ignore[no-untyped-call]
+    patched = [module for module in modules if getattr(module, _ATTENTION, None) in {_library_attention, attention}]
+    for module in patched:
+        setattr(module, _ATTENTION, attention)
+    if patched and _agrees(model):
+        return True
+    for module in patched:
+        setattr(module, _ATTENTION, _library_attention)
+    return False
+
+
+def _agrees(model: Module) -> bool:
+    """Whether two rows in two bands get the logits that each gets alone."""
+    alone, together = [_caches(model) for _ in range(2)]
+    banded = [BandedCache(list(layers), [1] * len(_PROBE)) for layers in zip(*together, strict=True)]
+    expected = mx.concatenate([model(mx.array([[8]]), cache=cache) for cache in alone])
+    try:
+        apart = mx.abs(model(mx.array([[8]] * len(_PROBE)), cache=banded) - expected).max()
+        return bool(apart <= _CLOSE * mx.maximum(1, mx.abs(expected).max()))
+    except Exception:  # noqa: BLE001 - whatever a model makes of an array that is none, it does not know bands
+        return False
+
+
+def _caches(model: Module) -> list[list[LayerCache]]:
+    caches = [make_prompt_cache(model) for _ in _PROBE]
+    for cache, tokens in zip(caches, _PROBE, strict=True):
+        model(mx.array([tokens]), cache=cache)
+    return caches

@@ -1,0 +1,14 @@
+"""What the client asked of the form of its answer."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The form of an answer; the wire has no place for most of it."""
+
+    choices: int = 1
+    stream: bool = False
+    include_usage: bool = False
+    """Whether a stream tells the usage; a whole answer always does."""
+    logprobs: bool = False

@@ -1,0 +1,1 @@
+"""The measures, one a file: each takes a Bench and gives results."""

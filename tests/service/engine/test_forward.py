@@ -1,0 +1,72 @@
+"""The forward pass and its output head."""
+
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.nn.layers.base import Module
+from mlx_lm.models.cache import make_prompt_cache
+
+from service.engine.forward import Forward
+from tests import tiny
+from tests.service.engine.models import MODELS, VOCAB, Wrapped
+
+
+def tied() -> Module:
+    """Build a llama whose embedding is its output head."""
+    return tiny.build(tiny.llama_config(VOCAB, tie_word_embeddings=True))
+
+
+def logits_of(model: Module, tokens: list[list[int]]) -> Any:
+    """Give the model's own logits after the last token of each row."""
+    caches = [make_prompt_cache(model) for _ in tokens]
+    rows = [model(mx.array([row]), cache=cache)[0, -1] for row, cache in zip(tokens, caches, strict=True)]
+    return np.array(mx.stack(rows))
+
+
+@pytest.mark.parametrize("make", [*MODELS.values(), tied])
+def test_one_row_has_the_logits_of_the_model(make: Any) -> None:
+    """With the head on the host, where that is possible."""
+    model = make()
+    forward = Forward(model)
+    logits = forward.start(mx.array([[5, 6, 7]]), make_prompt_cache(model)).logits()
+    assert logits.shape == (1, VOCAB)
+    np.testing.assert_allclose(logits, logits_of(model, [[5, 6, 7]]), rtol=1e-4, atol=1e-4)
+
+
+def test_the_head_is_on_the_host_on_the_cpu_only() -> None:
+    """Where the weights are float32 and nothing else is done to the logits."""
+    assert (Forward(MODELS["llama"]())._head is not None) == (mx.default_device() == mx.cpu)
+    half = MODELS["llama"]()
+    half.set_dtype(mx.bfloat16)
+    assert Forward(half)._head is None
+
+
+class Capped(Wrapped):
+    """Does something to the logits that the head knows nothing of."""
+
+    def __init__(self, inner: Module) -> None:
+        super().__init__(inner)
+        self.model = inner.model
+        self.lm_head = inner.lm_head
+
+    def __call__(self, tokens: mx.array, cache: Any) -> mx.array:
+        return mx.tanh(super().__call__(tokens, cache) / 5) * 5
+
+
+def test_logits_that_are_no_plain_product_are_the_models() -> None:
+    """It is found out before a request meets it."""
+    model = Capped(MODELS["llama"]())
+    forward = Forward(model)
+    assert forward._head is None
+    logits = forward.start(mx.array([[5]]), make_prompt_cache(model)).logits()
+    np.testing.assert_allclose(logits, logits_of(model, [[5]]), rtol=1e-5)
+
+
+def test_rows_may_be_dropped_while_they_are_computed() -> None:
+    """What is left keeps its order."""
+    model = MODELS["llama"]()
+    cache = [layer.merge([layer] * 3) for layer in make_prompt_cache(model)]
+    pending = Forward(model).start(mx.array([[1], [2], [3]]), cache).of([0, 2])
+    np.testing.assert_allclose(pending.logits(), logits_of(model, [[1], [3]]), rtol=1e-4, atol=1e-4)
