@@ -1,6 +1,7 @@
 """The engine process: one model, all MLX on this thread. Started by the service with one end of a socket pair."""
 
 import argparse
+import gc
 import logging
 import signal
 import socket
@@ -39,6 +40,9 @@ def serve(channel: Channel, options: argparse.Namespace) -> None:
         return
     scheduler = Scheduler(model, _limits(options, loaded.kv_bytes), memory.Footprint.of(model))
     memory.limit_buffers(loaded.kv_bytes)
+    # What the libraries have made is here to stay: a collection that looked at it would take tens of milliseconds.
+    gc.collect()
+    gc.freeze()
     channel.send(loaded)
     while _obey(channel.receive(_HEARTBEAT_S if scheduler.is_idle else 0), scheduler, channel):
         channel.send(Heartbeat() if scheduler.is_idle else scheduler.step())

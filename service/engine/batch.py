@@ -10,7 +10,7 @@ from service.engine.forward import Forward, Pending
 from service.engine.frames import Logprob
 from service.engine.logprobs import token_logprobs
 from service.engine.nucleus import Logits
-from service.engine.sampling import draw
+from service.engine.sampling import draw, taken
 from service.engine.sequence import LayerCache, Sequence
 
 _SPARE = 128
@@ -145,8 +145,11 @@ class Batch:
         """Wait for the step that was started and draw a token for each row; nothing where none was."""
         if self._pending is None:
             return []
-        logits, self._pending = self._pending.logits(), None
+        pending, self._pending = self._pending, None
         rows = self.rows
+        if all(row.takes_likeliest for row in rows):
+            return [Drawn(row, token) for row, token in zip(rows, taken(*pending.likeliest()), strict=True)]
+        logits = pending.logits()
         tokens = draw([row.sampler for row in rows], [row.banned for row in rows], logits)
         logprobs = _logprobs(rows, tokens, logits)
         return [Drawn(row, token, logprobs.get(i)) for i, (row, token) in enumerate(zip(rows, tokens, strict=True))]

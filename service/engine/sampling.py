@@ -100,6 +100,13 @@ def draw(
     return drawn
 
 
+def taken(tokens: npt.NDArray[np.int64], highest: Logits) -> list[int | Exception]:
+    """The likeliest tokens, of rows that take them; ValueError for a row where that has no finite logit."""
+    finite = np.isfinite(highest).tolist()
+    pairs = zip(tokens.tolist(), finite, strict=True)
+    return [token if possible else ValueError(NOTHING_TO_DRAW) for token, possible in pairs]
+
+
 @lru_cache(maxsize=4)
 def _adjusted(vocabulary: int) -> Logits:
     """A buffer for the row that is being adjusted; a fresh one would cost a page fault every 4 KiB."""

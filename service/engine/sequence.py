@@ -67,6 +67,11 @@ class Sequence:
         return self.submit.stop_ids if self.generated < self.submit.min_tokens else []
 
     @property
+    def takes_likeliest(self) -> bool:
+        """Whether its next token is simply the likeliest, and nobody asks for more."""
+        return self.sampler.is_argmax and not self.banned and self.submit.logprobs < 0
+
+    @property
     def scores_prompt(self) -> bool:
         """Whether the log-probabilities of the prompt are still to be computed."""
         return self.submit.prompt_logprobs >= 0 and not self.generated

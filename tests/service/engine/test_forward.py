@@ -9,6 +9,7 @@ from mlx.nn.layers.base import Module
 from mlx_lm.models.cache import make_prompt_cache
 
 from service.engine.forward import Forward
+from service.engine.head import HostHead
 from tests import tiny
 from tests.service.engine.models import MODELS, VOCAB, Wrapped
 
@@ -26,13 +27,44 @@ def logits_of(model: Module, tokens: list[list[int]]) -> Any:
 
 
 @pytest.mark.parametrize("make", [*MODELS.values(), tied])
-def test_one_row_has_the_logits_of_the_model(make: Any) -> None:
+@pytest.mark.parametrize("rows", [1, 3])
+def test_rows_have_the_logits_of_the_model(make: Any, rows: int) -> None:
     """With the head on the host, where that is possible."""
     model = make()
-    forward = Forward(model)
-    logits = forward.start(mx.array([[5, 6, 7]]), make_prompt_cache(model)).logits()
-    assert logits.shape == (1, VOCAB)
-    np.testing.assert_allclose(logits, logits_of(model, [[5, 6, 7]]), rtol=1e-4, atol=1e-4)
+    tokens = [[5, 6, 7], [8, 9, 10], [1, 2, 3]][:rows]
+    cache = [layer.merge([layer] * rows) if rows > 1 else layer for layer in make_prompt_cache(model)]
+    logits = Forward(model).start(mx.array(tokens), cache).logits()
+    assert logits.shape == (rows, VOCAB)
+    np.testing.assert_allclose(logits, logits_of(model, tokens), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 40])
+@pytest.mark.parametrize("vocabulary", [3, 2048, 5000])
+def test_the_head_is_a_product(rows: int, vocabulary: int) -> None:
+    """However many rows there are, after more and after fewer, and whatever remains of the last block."""
+    chance = np.random.default_rng(0)
+    weights = chance.standard_normal((vocabulary, 64), np.float32)
+    head = HostHead(weights)
+    for count in (7, rows):
+        hidden = chance.standard_normal((count, 64), np.float32)
+        expected = hidden @ weights.T
+        np.testing.assert_allclose(head(hidden), expected, rtol=1e-4, atol=1e-4)
+        tokens, highest = head.likeliest(hidden)
+        assert tokens.tolist() == expected.argmax(axis=1).tolist()
+        np.testing.assert_allclose(highest, expected.max(axis=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [2, 12])
+def test_of_equal_logits_the_first_is_taken(rows: int) -> None:
+    """In one block and across blocks; a row with a NaN is told by its logit, and the others are right."""
+    weights = np.zeros((5000, 64), np.float32)
+    weights[[17, 40, 2500, 4999]] = 1
+    hidden = np.ones((rows, 64), np.float32)
+    hidden[1] = np.nan
+    tokens, highest = HostHead(weights).likeliest(hidden)
+    assert np.isnan(highest[1])
+    assert {token for row, token in enumerate(tokens.tolist()) if row != 1} == {17}
+    assert {value for row, value in enumerate(highest.tolist()) if row != 1} == {64.0}
 
 
 def test_the_head_is_on_the_host_on_the_cpu_only() -> None:

@@ -10,8 +10,12 @@ from hypothesis import strategies as st
 
 from service.engine.frames import (
     Abort,
+    ClearCache,
+    Cleared,
     Heartbeat,
+    Logprob,
     Progress,
+    Queued,
     Refused,
     Row,
     Sampling,
@@ -35,12 +39,17 @@ SAMPLINGS = st.builds(
 )
 COMMANDS = st.one_of(
     st.builds(Submit, NUMBERS, st.lists(NUMBERS), SAMPLINGS, NUMBERS, NUMBERS, st.lists(NUMBERS)),
-    st.builds(Abort, NUMBERS),
+    st.builds(Abort, NUMBERS, st.none() | NUMBERS),
+    st.just(ClearCache()),
     st.just(Shutdown()),
 )
-ROWS = st.builds(Row, NUMBERS, st.lists(NUMBERS), st.sampled_from([None, "stop", "length", "error"]), st.text())
+LOGPROBS = st.builds(Logprob, st.floats(-100, 0), st.lists(st.tuples(NUMBERS, st.floats(-100, 0))))
+ENDS = st.sampled_from([None, "stop", "length", "error", "deadline"])
+ROWS = st.builds(Row, NUMBERS, st.lists(NUMBERS), ENDS, NUMBERS, st.lists(LOGPROBS), st.text())
+PROGRESS = st.builds(Progress, NUMBERS, NUMBERS, st.floats(0, 1e9), NUMBERS, st.lists(st.none() | LOGPROBS))
 EVENTS = st.one_of(
-    st.builds(Step, st.lists(ROWS), st.lists(st.builds(Progress, NUMBERS, NUMBERS, st.floats(0, 1e9)))),
+    st.builds(Step, st.lists(ROWS), st.lists(PROGRESS), st.lists(st.builds(Queued, NUMBERS, NUMBERS))),
+    st.builds(Cleared, NUMBERS, NUMBERS),
     st.builds(Refused, st.text()),
     st.just(Heartbeat()),
 )
