@@ -6,6 +6,7 @@ import logging
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 from service.engine import memory
@@ -15,6 +16,8 @@ from service.engine.loader import load
 from service.engine.scheduler import Limits, Scheduler
 
 _HEARTBEAT_S = 0.5
+_GAP_S = 0.004
+"""Requests that were sent together are no further apart when they arrive."""
 
 
 def main() -> None:
@@ -45,6 +48,8 @@ def serve(channel: Channel, options: argparse.Namespace) -> None:
     gc.freeze()
     channel.send(loaded)
     while _obey(channel.receive(_HEARTBEAT_S if scheduler.is_idle else 0), scheduler, channel):
+        if not _gather(scheduler, channel):
+            return
         channel.send(Heartbeat() if scheduler.is_idle else scheduler.step())
 
 
@@ -60,6 +65,18 @@ def _obey(commands: list[Command], scheduler: Scheduler, channel: Channel) -> bo
                 channel.send(scheduler.clear_cache())
             case Shutdown():
                 return False
+    return True
+
+
+def _gather(scheduler: Scheduler, channel: Channel) -> bool:
+    """Wait for requests that come with those that wait, as long as they keep coming; False ends the engine."""
+    until = time.monotonic() + scheduler.patience_s
+    while (left := until - time.monotonic()) > 0:
+        commands = channel.receive(min(_GAP_S, left))
+        if not commands:
+            return True
+        if not _obey(commands, scheduler, channel):
+            return False
     return True
 
 

@@ -4,7 +4,6 @@ mlx-lm's batch caches are left-padded, so that in one of them a long row stretch
 A band is such a cache for rows of about one length.
 """
 
-import sys
 from collections.abc import Sequence as Items
 from itertools import accumulate, pairwise
 from typing import Any
@@ -14,6 +13,7 @@ from mlx.nn.layers.base import Module
 from mlx_lm.models import base
 from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
 
+from service.engine.patches import replace
 from service.engine.sequence import LayerCache
 
 _ATTENTION = "scaled_dot_product_attention"
@@ -82,10 +82,7 @@ def enable(model: Module) -> bool:
     """
     if not all(type(layer) in {KVCache, RotatingKVCache} for layer in make_prompt_cache(model)):
         return False
-    modules = {sys.modules[type(module).__module__] for module in model.modules()}  # type: ignore[no-untyped-call]
-    patched = [module for module in modules if getattr(module, _ATTENTION, None) in {_library_attention, attention}]
-    for module in patched:
-        setattr(module, _ATTENTION, attention)
+    patched = replace(model, _ATTENTION, {_library_attention, attention}, attention)
     if patched and _agrees(model):
         return True
     for module in patched:

@@ -7,19 +7,23 @@ from mlx.nn.layers.base import Module
 
 from service.engine.head import HostHead, host_head
 from service.engine.nucleus import Logits
+from service.engine.patches import suit_cpu
 from service.engine.sequence import LayerCache
 
 
 class Forward:
     """Runs a model on token ids of shape (rows, tokens).
 
-    On the CPU NumPy computes the output head, where a model's logits are nothing but that.
+    On the CPU NumPy computes the output head where it is faster, if a model's logits are nothing but that.
     """
 
     def __init__(self, model: Module) -> None:
         """`model` maps token ids to logits of shape (rows, tokens, vocabulary)."""
         self.model = model
-        self._head = host_head(model) if mx.default_device() == mx.cpu else None
+        self._head: HostHead | None = None
+        if mx.default_device() == mx.cpu:
+            suit_cpu(model)
+            self._head = host_head(model)
 
     def prefill(self, tokens: mx.array, cache: list[LayerCache]) -> None:
         """Put tokens into the caches. Nothing is computed until the caches are evaluated, and then not the head."""
@@ -32,8 +36,10 @@ class Forward:
 
     def start(self, tokens: mx.array, cache: list[LayerCache]) -> "Pending":
         """Begin to compute the logits after the last token of each row."""
-        layers = self.model if self._head is None else self.model.model
-        pending = Pending(layers(tokens, cache=cache)[:, -1, :].astype(mx.float32), self._head)
+        if self._head is not None and self._head.suits(len(tokens)):
+            pending = Pending(self.model.model(tokens, cache=cache)[:, -1, :], self._head)
+        else:
+            pending = Pending(self.logits(tokens, cache)[:, -1, :].astype(mx.float32))
         mx.async_eval(pending.array)  # type: ignore[no-untyped-call]
         return pending
 

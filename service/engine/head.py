@@ -12,6 +12,8 @@ from service.engine.nucleus import Logits
 
 _BLOCK = 2048
 """Tokens of the vocabulary at a time: what is computed of them is still in the processor's cache when it is turned."""
+_SMALL = 4096
+"""Numbers in the hidden states up to which BLAS profits: with more, it is bound by arithmetic in either form."""
 _FOLD = 32
 """Tokens of a block that are compared at a time, so that NumPy's inner loop is a long one."""
 _MANY = 8
@@ -33,6 +35,10 @@ class HostHead:
         self._weights = weights
         self._turned = np.empty(0, np.float32)
         self._logits = np.empty((0, len(weights)), np.float32)
+
+    def suits(self, rows: int) -> bool:
+        """Whether it is faster than MLX for so many rows."""
+        return rows * len(self._weights[0]) <= _SMALL
 
     def __call__(self, hidden: npt.NDArray[np.float32]) -> Logits:
         """Logits of shape (rows, vocabulary) after hidden states of shape (rows, width), until the next call."""

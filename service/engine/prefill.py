@@ -50,7 +50,7 @@ class Prefill:
     """Works through prompts under a budget of tokens a step. Chunks are started and collected, as the batch's steps."""
 
     def __init__(self, forward: Forward, *, chunk: int) -> None:
-        """`chunk` is the most that a sequence gets in a step; all get twice that, or half of it while rows decode."""
+        """`chunk` is the most that a sequence gets in a step. All together get up to twice that, and half at least."""
         self._forward = forward
         self._chunk = chunk
         cache = make_prompt_cache(forward.model)
@@ -82,10 +82,10 @@ class Prefill:
         """Let sequences go, whether a chunk of theirs is under way or not."""
         self._rows = deque(row for row in self._rows if row not in leavers)
 
-    def start(self, *, decoding: bool) -> None:
-        """Begin the chunks of a step."""
+    def start(self, *, decoding: int) -> None:
+        """Begin the chunks of a step, beside so many rows that are decoded and wait for them."""
         self._start = time.monotonic()
-        for chunk in self._plan(max(1, self._chunk // 2) if decoding else 2 * self._chunk):
+        for chunk in self._plan(self._budget(decoding)):
             self._try(chunk)
 
     def collect(self) -> Processed:
@@ -116,6 +116,11 @@ class Prefill:
                 return
             chunk.error = error
         self._started.append(chunk)
+
+    def _budget(self, decoding: int) -> int:
+        """Tokens for a step: the more, the more rows would start with it, and the fewer are held up by it."""
+        least, most = max(1, self._chunk // 2), 2 * self._chunk
+        return max(least, min(most, least * len(self._rows) // decoding)) if decoding else most
 
     def _plan(self, budget: int) -> list[Chunk]:
         """The work of a step: all prompts that can be finished, and part of another one.

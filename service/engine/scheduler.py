@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 _CLEAR_EVERY = 256
 """Steps between two clearings of MLX's buffer cache under load."""
+_PATIENCE = 0.2
+"""The part of the time that prompts will take for which more of them are waited for."""
+_MOST_PATIENCE_S = 0.02
 _GROWTH = 256
 """Tokens that must be free for each running sequence when another is admitted, so that it is not put back at once."""
 
@@ -67,6 +70,18 @@ class Scheduler:
         """Whether there is nothing to do."""
         return not (self._waiting or self._prefill or self._batch)
 
+    @property
+    def patience_s(self) -> float:
+        """How long to wait for more requests before those that wait are begun, in seconds.
+
+        Prompts that are processed together take less time than one after the other, so that an idle engine that is
+        about to take long for the first one loses little by waiting for the second.
+        """
+        if self._prefill or self._batch:
+            return 0.0
+        expected = self._prefill.token_s * sum(sequence.to_prefill for sequence in self._waiting)
+        return min(_MOST_PATIENCE_S, _PATIENCE * expected)
+
     def submit(self, submit: Submit) -> None:
         """Queue a request; its further choices appear when its prompt is processed."""
         self._waiting.push(Sequence(submit))
@@ -88,7 +103,7 @@ class Scheduler:
         self._make_room()
         self._start_decoding(done)
         self._admit(done)
-        self._prefill.start(decoding=bool(self._batch))
+        self._prefill.start(decoding=len(self._batch))
         self._tell_places(done)
         self._steps += 1
         if self.is_idle:
@@ -161,6 +176,7 @@ class Scheduler:
     def _siblings(self, sequence: Sequence, cache: list[LayerCache]) -> list[Band]:
         """The other choices of a request: those there is room for start now, on copies of the prompt's cache."""
         free = max(0, self._max_running - self._running)
+        sequence.multiplied = True
         siblings = [sequence.sibling(choice) for choice in range(1, sequence.submit.choices)]
         for sibling in siblings:
             sibling.prefilled = sibling.length
@@ -243,10 +259,18 @@ class Scheduler:
         return self._running * (self._footprint.bytes(_GROWTH) - self._footprint.fixed)
 
     def _make_room(self) -> None:
-        """Where rows outgrow the memory, the prefix cache gives way, then the youngest rows, which come back later."""
+        """Where rows outgrow the memory, the prefix cache gives way, then what waits, then the youngest rows.
+
+        What they had is computed again when there is room.
+        """
         budget = self._limits.kv_bytes
-        while (in_use := self._in_use) > budget and self._running > 1:
-            self._put_back(max([*self._prefill.rows, *self._batch.rows], key=lambda row: row.age))
+        while (in_use := self._in_use) > budget:
+            if holders := [sequence for sequence in self._waiting if sequence.cache is not None]:
+                holders[0].put_back()
+            elif self._running > 1:
+                self._put_back(max([*self._prefill.rows, *self._batch.rows], key=lambda row: row.age))
+            else:
+                break
         self._prefixes.shrink(max(0, budget - in_use))
 
     def _put_back(self, sequence: Sequence) -> None:
@@ -259,7 +283,7 @@ class Scheduler:
 def _multiplies(sequence: Sequence) -> bool:
     """Whether the other choices of its request start where it does."""
     request = sequence.submit
-    return bool(request.choices > 1 and not sequence.choice and not sequence.generated and request.max_tokens)
+    return bool(request.choices > 1 and not sequence.choice and not sequence.multiplied and request.max_tokens)
 
 
 def _taken(drawn: Drawn) -> Row:

@@ -31,6 +31,8 @@ class Sequence:
     cached: int = 0
     """Those of them that came from the prefix cache."""
     generated: int = 0
+    multiplied: bool = False
+    """Whether the other choices of its request have been made."""
     boundaries: list[int] = field(default_factory=list)
     """Lengths at which its prefill has to stop, since its cache is remembered there; ascending."""
     admitted: float = 0.0

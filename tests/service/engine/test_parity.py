@@ -124,3 +124,16 @@ def test_rows_that_outgrow_the_memory_are_put_back(caplog: pytest.LogCaptureFixt
     assert any("put back" in message for message in caplog.messages)
     for seq in range(4):
         assert engine.tokens[seq] == alone(model, [seq, 1, 2] * 20, max_tokens=400)
+
+
+def test_choices_that_are_put_back_at_once_come_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Also where the memory is short from the moment that they are made."""
+    model = MODELS["llama"]()
+    sampling = Sampling(seed=1, temperature=2)
+    plenty, scarce = Engine(model, max_running=8), Engine(model, max_running=8, kv_bytes=3 * 256 * 512)
+    with caplog.at_level("INFO"):
+        for engine in (plenty, scarce):
+            engine.submit(0, [1, 2, 3] * 30, sampling, max_tokens=30, choices=6)
+            engine.run()
+    assert any("put back" in message for message in caplog.messages)
+    assert scarce.choices == plenty.choices

@@ -456,3 +456,35 @@ def test_work_that_cannot_start_in_time_is_refused(plain: Module) -> None:
     assert engine.finish(1) == "deadline"
     engine.run()
     assert (engine.processed[1], engine.finish(2)) == ([], "length")
+
+
+def test_an_idle_engine_waits_a_moment_for_company(plain: Module) -> None:
+    """The longer the prompts that wait will take; not while anything runs, nor before it knows how fast it is."""
+    engine = Engine(plain, prefill_chunk=64)
+    engine.submit(0, [1] * 400, max_tokens=3)
+    assert engine.scheduler.patience_s == 0
+    engine.run()
+    engine.submit(1, [2] * 10, max_tokens=1)
+    little = engine.scheduler.patience_s
+    engine.submit(2, [3] * 100, max_tokens=1)
+    assert 0 < little < engine.scheduler.patience_s <= 0.02
+    engine.step()
+    assert engine.scheduler.patience_s == 0
+
+
+def test_prompts_get_more_of_a_step_the_fewer_rows_wait_for_it(plain: Module) -> None:
+    """One row that is decoded does not hold back many that could start; many are not held up by one."""
+    model = Faulty(plain)
+    sizes: list[int] = []
+    model.fault = lambda tokens: bool(sizes.append(len(tokens) * len(tokens[0])))  # type: ignore[func-returns-value]
+    for running, arriving, expected in ((1, 8, 8 * 15), (8, 1, 15)):
+        engine = Engine(model, max_running=16, prefill_chunk=64)
+        for seq in range(running):
+            engine.submit(seq, [seq, 1], max_tokens=60)
+        while not all(engine.tokens[seq] for seq in range(running)):
+            engine.step()
+        sizes.clear()
+        for seq in range(arriving):
+            engine.submit(100 + seq, [seq] * 16, max_tokens=1)
+        engine.step()
+        assert sizes == [running, expected]
