@@ -60,8 +60,11 @@ class Prefill:
         self._rows: deque[Sequence] = deque()
         self._started: list[Chunk] = []
         self._start = 0.0
+        self._decoding = 0
         self.token_s = 0.0
-        """The least time that a token of a prompt has taken, in seconds; 0 before one is known."""
+        """The least time that a token of a prompt has taken beside nothing else, in seconds; 0 before one is known."""
+        self.best_token_s = 0.0
+        """The same of chunks that were full, in which a token takes the least."""
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -81,10 +84,12 @@ class Prefill:
     def drop(self, leavers: set[Sequence]) -> None:
         """Let sequences go, whether a chunk of theirs is under way or not."""
         self._rows = deque(row for row in self._rows if row not in leavers)
+        if not self._rows:
+            self._started = []  # nobody waits for what is under way
 
     def start(self, *, decoding: int) -> None:
         """Begin the chunks of a step, beside so many rows that are decoded and wait for them."""
-        self._start = time.monotonic()
+        self._start, self._decoding = time.monotonic(), decoding
         for chunk in self._plan(self._budget(decoding)):
             self._try(chunk)
 
@@ -102,9 +107,12 @@ class Prefill:
         return done
 
     def _learn(self, tokens: int) -> None:
-        if tokens >= _TELLING:
-            token_s = (time.monotonic() - self._start) / tokens
-            self.token_s = min(token_s, self.token_s or token_s)
+        if self._decoding or tokens < _TELLING:
+            return
+        token_s = (time.monotonic() - self._start) / tokens
+        self.token_s = min(token_s, self.token_s or token_s)
+        if tokens >= self._chunk:
+            self.best_token_s = min(token_s, self.best_token_s or token_s)
 
     def _try(self, chunk: Chunk) -> None:
         try:
@@ -155,15 +163,22 @@ class Prefill:
     def _grouped(self, rows: list[Sequence]) -> list[Chunk]:
         """Rows whose last chunks are about of one length together."""
         groups: list[list[Sequence]] = []
-        alone = [row for row in rows if row.scores_prompt or not row.to_prefill or not self._can_merge]
-        for row in sorted(set(rows).difference(alone), key=lambda row: row.to_prefill):
-            shortest = groups[-1][0].to_prefill if groups else 0
-            if groups and row.to_prefill <= (2 * shortest + _PADDING if self._can_pad else shortest):
+        alone = [row for row in rows if row.scores_prompt or not self._can_merge]
+        together = sorted(set(rows).difference(alone), key=lambda row: (row.to_prefill, row.length))
+        for row in together:
+            if groups and self._goes_with(groups[-1][0], row):
                 groups[-1].append(row)
             else:
                 groups.append([row])
         groups += [[row] for row in alone]
         return [Chunk(group, [row.to_prefill for row in group]) for group in groups]
+
+    def _goes_with(self, first: Sequence, row: Sequence) -> bool:
+        """Whether a row can be processed with one that has no more to do."""
+        if not first.to_prefill or not self._can_pad:
+            # With nothing to do, they are choices of one prompt, or else a band of their own suits them better.
+            return row.to_prefill == first.to_prefill and (row.to_prefill > 0 or row.length == first.length)
+        return row.to_prefill <= 2 * first.to_prefill + _PADDING
 
     def _run(self, chunk: Chunk) -> None:
         """Build the forward pass of a chunk and let the device work on it."""

@@ -1,12 +1,16 @@
 """Which prefixes are kept for later prompts, and which of them a sequence starts with."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from mlx.nn.layers.base import Module
 from mlx_lm.models.cache import make_prompt_cache
 
 from service.engine.prefix_cache import PrefixCache, can_cut
 from service.engine.sequence import LayerCache, Sequence
+
+logger = logging.getLogger(__name__)
 
 _WORTH_KEEPING = 64
 """New tokens of a prompt for which it is kept before its answer is complete."""
@@ -31,7 +35,9 @@ class Prefixes:
             sequence.boundaries = [end for end in sequence.submit.boundaries if end < sequence.length]
         if sequence.cache is not None or sequence.scores_prompt:
             return
-        found = self._cache.match(sequence.prefix_key, sequence.tokens)
+        found = None
+        with self._at_no_risk():
+            found = self._cache.match(sequence.prefix_key, sequence.tokens)
         if found is None:
             return
         sequence.cache, sequence.prefilled = found.cache, found.length
@@ -46,13 +52,15 @@ class Prefixes:
     def keep(self, sequence: Sequence, cache: list[LayerCache]) -> None:
         """Keep what is processed of a prompt; the caller may go on using its cache."""
         if self._is_used_by(sequence):
-            self._cache.insert(sequence.prefix_key, sequence.tokens[: sequence.prefilled], cache)
+            with self._at_no_risk():
+                self._cache.insert(sequence.prefix_key, sequence.tokens[: sequence.prefilled], cache)
 
     def keep_whole(self, sequence: Sequence, extract: Callable[[Sequence], list[LayerCache]]) -> None:
         """Keep a complete answer with its prompt: the next turn of the conversation starts with it."""
         if not self._is_used_by(sequence) or self._cache.peek(sequence.prefix_key, sequence.tokens) >= sequence.length:
             return
-        self._cache.insert(sequence.prefix_key, sequence.tokens[: sequence.length], extract(sequence))
+        with self._at_no_risk():
+            self._cache.insert(sequence.prefix_key, sequence.tokens[: sequence.length], extract(sequence))
 
     def shrink(self, to_bytes: int) -> None:
         """Let the least recently used go until no more than this is held."""
@@ -61,6 +69,15 @@ class Prefixes:
     def clear(self) -> tuple[int, int]:
         """Let all go; how many entries and bytes there were."""
         return self._cache.clear()
+
+    @contextmanager
+    def _at_no_risk(self) -> Iterator[None]:
+        """Do without prefixes from now on where a model's caches cannot be copied; its requests need none."""
+        try:
+            yield
+        except Exception:  # caches are the models' own, of any kind
+            logger.exception("prefixes are not kept any more")
+            self._cache = PrefixCache(0)
 
     def _is_used_by(self, sequence: Sequence) -> bool:
         return bool(self._cache.max_bytes) and not sequence.submit.bypass

@@ -10,7 +10,7 @@ from mlx.nn.layers.base import Module
 from mlx_lm.models.cache import make_prompt_cache
 
 from service.engine import bands
-from service.engine.batch import Band, Batch, Drawn, can_merge, merge
+from service.engine.batch import Band, Batch, Drawn, can_merge
 from service.engine.forward import Forward
 from service.engine.frames import Cleared, Logprob, Progress, Queued, Row, Step, Submit
 from service.engine.memory import Footprint
@@ -63,6 +63,8 @@ class Scheduler:
         self._batch = Batch(self._forward, banded=self._banded)
         self._prefixes = Prefixes(model, limits.prefix_bytes)
         self._places: dict[int, int] = {}
+        self._is_full = False
+        """Whether a row was put back since the last one left: until another leaves, none is admitted."""
         self._steps = 0
 
     @property
@@ -89,6 +91,8 @@ class Scheduler:
     def abort(self, seq: int, choice: int | None = None) -> None:
         """Drop a choice, or with None all of a request, wherever they are. Unknown ones are ignored."""
         self._drop([s for s in self._all() if s.submit.seq == seq and choice in {None, s.choice}])
+        if self.is_idle:
+            self._rest()
 
     def clear_cache(self) -> Cleared:
         """Empty the prefix cache."""
@@ -107,11 +111,15 @@ class Scheduler:
         self._tell_places(done)
         self._steps += 1
         if self.is_idle:
-            self._waiting.forget()
-        # An idle engine gives its spare buffers back, and a busy one does not let them pile up.
-        if self.is_idle or self._steps % _CLEAR_EVERY == 0:
+            self._rest()
+        elif self._steps % _CLEAR_EVERY == 0:  # spare buffers do not pile up under load either
             mx.clear_cache()
         return done
+
+    def _rest(self) -> None:
+        """There is nothing to do: spare buffers go back, and all callers start level."""
+        self._waiting.forget()
+        mx.clear_cache()
 
     def _all(self) -> list[Sequence]:
         return [*self._waiting, *self._prefill.rows, *self._batch.rows]
@@ -122,6 +130,7 @@ class Scheduler:
             self._waiting.pop(sequence)
         self._prefill.drop(gone)
         self._batch.leave(leavers)
+        self._is_full = False
 
     # What has been computed.
 
@@ -140,7 +149,9 @@ class Scheduler:
                 leavers.append(each.sequence)
                 if row.finish != "error":
                     self._prefixes.keep_whole(each.sequence, self._batch.extract)
-        self._batch.leave(leavers)
+        if leavers:
+            self._batch.leave(leavers)
+            self._is_full = False
 
     def _take_prompts(self, processed: Processed, done: Step) -> None:
         for sequence, error in processed.failed:
@@ -155,38 +166,32 @@ class Scheduler:
             self._welcome(band, done)
 
     def _welcome(self, band: Band, done: Step) -> None:
-        """Let rows be decoded whose prompts are processed, and the other choices of their requests."""
-        arrivals = [band]
-        for index, sequence in enumerate(list(band.rows)):
-            keeps, multiplies = self._prefixes.keeps(sequence), _multiplies(sequence)
-            cache = band.extract(index) if keeps or multiplies else []
-            if keeps:
-                self._prefixes.keep(sequence, cache)
-            if multiplies:
-                arrivals += self._siblings(sequence, cache)
-        scored = [row for row in band.rows if not row.submit.max_tokens]
-        for row in scored:
-            done.rows.extend(Row(row.submit.seq, [], "length", choice) for choice in range(row.submit.choices))
-        band.keep([index for index, row in enumerate(band.rows) if row not in scored])
+        """Let rows be decoded whose prompts are processed, and queue the other choices of their requests."""
+        arrivals = list(band.rows)
         try:
-            self._batch.join([arrival for arrival in arrivals if arrival.rows])
+            for index, sequence in enumerate(arrivals):
+                keeps, multiplies = self._prefixes.keeps(sequence), _multiplies(sequence)
+                cache = band.extract(index) if keeps or multiplies else []
+                if keeps:
+                    self._prefixes.keep(sequence, cache)
+                if multiplies:
+                    self._multiply(sequence, cache)
+            scored = [row for row in arrivals if not row.submit.max_tokens]
+            for row in scored:
+                done.rows.extend(Row(row.submit.seq, [], "length", choice) for choice in range(row.submit.choices))
+            if len(scored) < len(arrivals):
+                band.keep([index for index, row in enumerate(arrivals) if row not in scored])
+                self._batch.join([band])
         except Exception as error:  # noqa: BLE001 - as in a step
-            self._lose_batch(error, done, [row for arrival in arrivals for row in arrival.rows])
+            self._lose_batch(error, done, arrivals)
 
-    def _siblings(self, sequence: Sequence, cache: list[LayerCache]) -> list[Band]:
-        """The other choices of a request: those there is room for start now, on copies of the prompt's cache."""
-        free = max(0, self._max_running - self._running)
+    def _multiply(self, sequence: Sequence, cache: list[LayerCache]) -> None:
+        """Queue the other choices of a request in its place. They share the memory of the prompt's cache until then."""
         sequence.multiplied = True
-        siblings = [sequence.sibling(choice) for choice in range(1, sequence.submit.choices)]
-        for sibling in siblings:
-            sibling.prefilled = sibling.length
-        for sibling in siblings[free:]:
-            sibling.cache = copy.deepcopy(cache)
+        for choice in range(1, sequence.submit.choices):
+            sibling = sequence.sibling(choice)
+            sibling.cache, sibling.prefilled = copy.deepcopy(cache), sibling.length
             self._waiting.push(sibling)
-        now = siblings[:free]
-        if len(now) == 1:
-            return [Band(now, copy.deepcopy(cache))]
-        return [Band(now, merge([cache] * len(now)))] if now else []
 
     def _start_decoding(self, done: Step) -> None:
         try:
@@ -207,6 +212,8 @@ class Scheduler:
 
     def _admit(self, done: Step) -> None:
         while (sequence := self._waiting.peek()) is not None and self._running < self._max_running:
+            if self._is_full and self._running:
+                return
             needed = self._footprint.bytes(sequence.length + 1)
             free = self._limits.kv_bytes - self._in_use
             if self._running and free < needed + self._running_growth:
@@ -223,7 +230,7 @@ class Scheduler:
     def _comes_too_late(self, sequence: Sequence) -> bool:
         """Whether its first token cannot be there in time, were it alone."""
         deadline = sequence.submit.deadline
-        return deadline is not None and time.monotonic() + sequence.to_prefill * self._prefill.token_s > deadline
+        return deadline is not None and time.monotonic() + sequence.to_prefill * self._prefill.best_token_s > deadline
 
     def _expire(self, done: Step) -> None:
         """End what has passed its deadline."""
@@ -278,6 +285,7 @@ class Scheduler:
         self._drop([sequence])
         sequence.put_back()
         self._waiting.push(sequence)
+        self._is_full = True
 
 
 def _multiplies(sequence: Sequence) -> bool:

@@ -85,7 +85,7 @@ class Sequence:
 
     def sibling(self, choice: int) -> "Sequence":
         """Another choice of the same request, before its first token."""
-        return Sequence(self.submit, choice, admitted=self.admitted, cached=self.cached)
+        return Sequence(self.submit, choice, self.age, admitted=self.admitted, cached=self.cached)
 
     def put_back(self) -> None:
         """Give up the keys and values; they are computed again later."""

@@ -13,13 +13,15 @@ class WaitingQueue:
     """Hands out the oldest sequence of the caller that was served least, among those of the highest priority.
 
     What a caller was served is counted in tokens, processed and generated. One that comes back from a pause starts
-    level with the least served of those that wait, so that nobody saves up (virtual token counters: Sheng et al.,
-    "Fairness in Serving Large Language Models", OSDI 2024).
+    level with the least served of those that wait, or with the one that was admitted last if none does, so that nobody
+    saves up (virtual token counters: Sheng et al., "Fairness in Serving Large Language Models", OSDI 2024).
     """
 
     def __init__(self) -> None:
         self._waiting: dict[int, dict[str, list[Sequence]]] = defaultdict(dict)
         self._served: Counter[str] = Counter()
+        self._last = ""
+        """The caller that was admitted last."""
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -37,9 +39,9 @@ class WaitingQueue:
         caller = sequence.submit.caller
         waits = {other.submit.caller for other in self}
         if caller not in waits:
-            level = min((self._served[other] for other in waits), default=0)
+            level = min((self._served[other] for other in waits), default=self._served[self._last])
             if len(self._served) > _REMEMBERED:
-                self._served = Counter({other: self._served[other] for other in [*waits, caller]})
+                self._served = Counter({other: self._served[other] for other in [*waits, caller, self._last]})
             self._served[caller] = max(self._served[caller], level)
         line = self._waiting[sequence.submit.priority].setdefault(caller, [])
         line.append(sequence)
@@ -57,6 +59,7 @@ class WaitingQueue:
     def pop(self, sequence: Sequence) -> None:
         """Take out one that is admitted or gone."""
         priority, caller = sequence.submit.priority, sequence.submit.caller
+        self._last = caller
         callers = self._waiting[priority]
         callers[caller].remove(sequence)
         if not callers[caller]:

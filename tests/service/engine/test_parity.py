@@ -126,14 +126,14 @@ def test_rows_that_outgrow_the_memory_are_put_back(caplog: pytest.LogCaptureFixt
         assert engine.tokens[seq] == alone(model, [seq, 1, 2] * 20, max_tokens=400)
 
 
-def test_choices_that_are_put_back_at_once_come_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Also where the memory is short from the moment that they are made."""
+@pytest.mark.parametrize("room", [3, 4, 5, 8])
+def test_choices_come_once_however_little_memory_there_is(room: int) -> None:
+    """Their requests' rows may be put back at any time."""
     model = MODELS["llama"]()
     sampling = Sampling(seed=1, temperature=2)
-    plenty, scarce = Engine(model, max_running=8), Engine(model, max_running=8, kv_bytes=3 * 256 * 512)
-    with caplog.at_level("INFO"):
-        for engine in (plenty, scarce):
-            engine.submit(0, [1, 2, 3] * 30, sampling, max_tokens=30, choices=6)
-            engine.run()
-    assert any("put back" in message for message in caplog.messages)
+    plenty, scarce = Engine(model, max_running=8), Engine(model, max_running=8, kv_bytes=room * 256 * 512)
+    for engine in (plenty, scarce):
+        engine.submit(0, [1, 2, 3] * 30, sampling, max_tokens=200, choices=6)
+        engine.submit(1, [3, 2, 1] * 30, max_tokens=300)
+        engine.run()
     assert scarce.choices == plenty.choices

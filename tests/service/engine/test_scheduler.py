@@ -10,6 +10,7 @@ from mlx.nn.layers.base import Module
 from mlx_lm.models.cache import make_prompt_cache
 
 from service.engine.frames import Cleared, Sampling
+from service.engine.prefix_cache import PrefixCache
 from tests.service.engine.models import (
     GREEDY,
     MODELS,
@@ -488,3 +489,65 @@ def test_prompts_get_more_of_a_step_the_fewer_rows_wait_for_it(plain: Module) ->
             engine.submit(100 + seq, [seq] * 16, max_tokens=1)
         engine.step()
         assert sizes == [running, expected]
+
+
+@pytest.mark.parametrize("make", [Solitary, Unmergeable])
+def test_choices_of_caches_that_cannot_merge_run_one_by_one(make: type[Wrapped]) -> None:
+    """They start where the first one did."""
+    model = make(wide())
+    sampling = Sampling(seed=3, temperature=2)
+    engine = Engine(model)
+    engine.submit(0, [1, 2, 3, 4], sampling, max_tokens=5, choices=3)
+    engine.run()
+    assert set(engine.finishes.values()) == {"length"}
+    assert engine.choices[0, 0] == alone(model, [1, 2, 3, 4], sampling, max_tokens=5)
+
+
+def test_no_more_run_than_may(plain: Module) -> None:
+    """Choices count as rows; those of one request go first, in its place."""
+    engine = Engine(plain, max_running=4)
+    for seq in range(3):
+        engine.submit(seq, list(range(20 + seq)), Sampling(seed=seq), max_tokens=6, choices=3)
+    most = 0
+    while not engine.scheduler.is_idle:
+        engine.step()
+        most = max(most, len(engine.scheduler._batch) + len(engine.scheduler._prefill))
+    assert most == 4
+    assert len(engine.finishes) == 9
+
+
+def test_a_row_is_put_back_once_for_each_that_leaves(plain: Module, caplog: pytest.LogCaptureFixture) -> None:
+    """What finds no room waits for some, and is not processed over and over."""
+    engine = Engine(plain, max_running=8, kv_bytes=9 * 256 * 512)
+    with caplog.at_level("INFO"):
+        for seq in range(6):
+            engine.submit(seq, [seq] * (200 if seq < 3 else 20), max_tokens=600)
+        engine.run()
+    assert set(engine.finishes.values()) == {"length"}
+    assert 0 < sum("put back" in message for message in caplog.messages) <= 12
+
+
+def test_an_engine_that_idles_by_an_abort_forgets_what_was_under_way(plain: Module) -> None:
+    """How long nobody came says nothing of how long a prompt takes."""
+    engine = Engine(plain, prefill_chunk=64)
+    engine.submit(0, [1] * 3000)
+    engine.step()
+    engine.scheduler.abort(0)
+    time.sleep(0.5)
+    engine.submit(1, [2] * 100, max_tokens=2, deadline=time.monotonic() + 30)
+    engine.run()
+    assert engine.finish(1) == "length"
+    assert engine.scheduler._prefill.best_token_s < 0.003
+
+
+def test_a_cache_that_cannot_be_copied_costs_prefixes_alone(
+    plain: Module, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Requests are served as before, without them."""
+    monkeypatch.setattr(PrefixCache, "insert", lambda *_: 1 / 0)
+    engine = Engine(plain, prefix_bytes=1 << 30)
+    for seq in range(2):
+        engine.submit(seq, list(range(90)), max_tokens=5)
+        engine.run()
+        assert engine.tokens[seq] == alone(plain, list(range(90)), max_tokens=5)
+    assert sum("not kept" in message for message in caplog.messages) == 1

@@ -95,3 +95,18 @@ def test_many_callers_are_not_remembered_for_ever() -> None:
         queue.push(waiting(seq, caller=str(seq)))
         queue.charge(taken(queue).submit.caller, 1)
     assert len(queue._served) < 5_000
+
+
+def test_who_was_served_without_a_queue_is_not_set_back() -> None:
+    """A caller that comes first, by an instant, does not shut out the one that was there for long."""
+    queue = WaitingQueue()
+    queue.push(waiting(0, caller="steady"))
+    queue.charge(taken(queue).submit.caller, 1_000_000)
+    for seq in range(1, 21, 2):
+        queue.push(waiting(seq, caller="new"))
+        queue.push(waiting(seq + 1, caller="steady"))
+    order = []
+    for _ in range(10):
+        order.append(taken(queue).submit.caller)
+        queue.charge(order[-1], 1000)
+    assert Counter(order) == {"steady": 5, "new": 5}
