@@ -14,14 +14,11 @@ from mlx_lm.models import base
 from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
 
 from service.engine.patches import replace
+from service.engine.probe import shares
 from service.engine.sequence import LayerCache
 
 _ATTENTION = "scaled_dot_product_attention"
 _library_attention = base.scaled_dot_product_attention
-
-_PROBE = ([1, 2, 3, 4, 5], [6, 7])
-_CLOSE = 1e-3
-"""How far the probe's logits may lie apart, as a part of the largest one."""
 
 
 class Banded:
@@ -83,27 +80,13 @@ def enable(model: Module) -> bool:
     if not all(type(layer) in {KVCache, RotatingKVCache} for layer in make_prompt_cache(model)):
         return False
     patched = replace(model, _ATTENTION, {_library_attention, attention}, attention)
-    if patched and _agrees(model):
+    if patched and shares(model, _banded):
         return True
     for module in patched:
         setattr(module, _ATTENTION, _library_attention)
     return False
 
 
-def _agrees(model: Module) -> bool:
-    """Whether two rows in two bands get the logits that each gets alone."""
-    alone, together = [_caches(model) for _ in range(2)]
-    banded = [BandedCache(list(layers), [1] * len(_PROBE)) for layers in zip(*together, strict=True)]
-    expected = mx.concatenate([model(mx.array([[8]]), cache=cache) for cache in alone])
-    try:
-        apart = mx.abs(model(mx.array([[8]] * len(_PROBE)), cache=banded) - expected).max()
-        return bool(apart <= _CLOSE * mx.maximum(1, mx.abs(expected).max()))
-    except Exception:  # noqa: BLE001 - whatever a model makes of an array that is none, it does not know bands
-        return False
-
-
-def _caches(model: Module) -> list[list[LayerCache]]:
-    caches = [make_prompt_cache(model) for _ in _PROBE]
-    for cache, tokens in zip(caches, _PROBE, strict=True):
-        model(mx.array([tokens]), cache=cache)
-    return caches
+def _banded(caches: list[list[LayerCache]]) -> list[LayerCache]:
+    """A band for each row."""
+    return [BandedCache(list(layers), [1] * len(layers)) for layers in zip(*caches, strict=True)]

@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
 
-from service.engine.batch import Band, can_merge, merge
+from service.engine.batch import Band, merge
 from service.engine.forward import Forward
 from service.engine.frames import Logprob
 from service.engine.logprobs import token_logprobs
@@ -49,12 +49,12 @@ class Processed:
 class Prefill:
     """Works through prompts under a budget of tokens a step. Chunks are started and collected, as the batch's steps."""
 
-    def __init__(self, forward: Forward, *, chunk: int) -> None:
+    def __init__(self, forward: Forward, *, chunk: int, can_batch: bool) -> None:
         """`chunk` is the most that a sequence gets in a step. All together get up to twice that, and half at least."""
         self._forward = forward
         self._chunk = chunk
         cache = make_prompt_cache(forward.model)
-        self._can_merge = can_merge(cache)
+        self._can_batch = can_batch
         # A state that every token changes would be changed by padding too, unless the model sees to it.
         self._can_pad = all(type(layer) in {KVCache, RotatingKVCache} for layer in cache)
         self._rows: deque[Sequence] = deque()
@@ -163,7 +163,7 @@ class Prefill:
     def _grouped(self, rows: list[Sequence]) -> list[Chunk]:
         """Rows whose last chunks are about of one length together."""
         groups: list[list[Sequence]] = []
-        alone = [row for row in rows if row.scores_prompt or not self._can_merge]
+        alone = [row for row in rows if row.scores_prompt or not self._can_batch]
         together = sorted(set(rows).difference(alone), key=lambda row: (row.to_prefill, row.length))
         for row in together:
             if groups and self._goes_with(groups[-1][0], row):

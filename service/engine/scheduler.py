@@ -10,12 +10,13 @@ from mlx.nn.layers.base import Module
 from mlx_lm.models.cache import make_prompt_cache
 
 from service.engine import bands
-from service.engine.batch import Band, Batch, Drawn, can_merge
+from service.engine.batch import Band, Batch, Drawn, can_merge, merge
 from service.engine.forward import Forward
 from service.engine.frames import Cleared, Logprob, Progress, Queued, Row, Step, Submit
 from service.engine.memory import Footprint
 from service.engine.prefill import Prefill, Processed
 from service.engine.prefixes import Prefixes
+from service.engine.probe import shares
 from service.engine.sequence import LayerCache, Sequence
 from service.engine.waiting import WaitingQueue
 
@@ -56,10 +57,12 @@ class Scheduler:
         self._footprint = footprint
         self._forward = Forward(model)
         self._banded = bands.enable(model)
-        # Caches that cannot merge (quantised, chunked ones) run one sequence at a time.
-        self._max_running = limits.max_running if can_merge(make_prompt_cache(model)) else 1
+        # Caches that cannot merge (quantised, chunked ones), and models that compute something else of merged ones than
+        # of each alone, run one sequence at a time.
+        can_batch = can_merge(make_prompt_cache(model)) and shares(model, merge)
+        self._max_running = limits.max_running if can_batch else 1
         self._waiting = WaitingQueue()
-        self._prefill = Prefill(self._forward, chunk=limits.prefill_chunk)
+        self._prefill = Prefill(self._forward, chunk=limits.prefill_chunk, can_batch=can_batch)
         self._batch = Batch(self._forward, banded=self._banded)
         self._prefixes = Prefixes(model, limits.prefix_bytes)
         self._places: dict[int, int] = {}
