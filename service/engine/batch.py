@@ -1,5 +1,6 @@
 """The running sequences, decoded together: one token for each in a step."""
 
+from collections.abc import Callable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 
@@ -42,9 +43,9 @@ class Band:
         """Tokens that each row has room for, its padding included."""
         return max(row.length for row in self.rows)
 
-    def takes(self, other: "Band") -> bool:
-        """Whether the rows of both are alike enough: at most half of what is there, or a little, may be padding."""
-        lengths = [row.length for row in (*self.rows, *other.rows)]
+    def takes(self, others: Items[Sequence]) -> bool:
+        """Whether other rows are alike enough: at most half of what is there, or a little, may be padding."""
+        lengths = [row.length for row in (*self.rows, *others)]
         padding = len(lengths) * max(lengths) - sum(lengths)
         return padding <= max(sum(lengths) // 2, _SPARE * len(lengths))
 
@@ -107,12 +108,21 @@ class Batch:
         """Add sequences whose prompts are processed, between two steps."""
         for arrival in arrivals:
             for band in self._bands:
-                if not self._banded or band.takes(arrival):
+                if not self._banded or band.takes(arrival.rows):
                     band.extend(arrival)
                     break
             else:
                 self._bands.append(arrival)
         self._arrange()
+
+    def grows_by(self, sequence: Sequence, size: Callable[[int], int]) -> int:
+        """Bytes that another row would take, the padding that it brings or gets counted; `size` is that of a row."""
+        alone = size(sequence.length + 1)
+        for band in self._bands:
+            if not self._banded or band.takes([sequence]):
+                now, then = size(band.length + 1), max(alone, size(band.length + 1))
+                return (len(band.rows) + 1) * then - len(band.rows) * now
+        return alone
 
     def leave(self, leavers: Items[Sequence]) -> None:
         """Drop sequences and the memory of their caches, whether a step is under way or not."""
@@ -159,7 +169,7 @@ class Batch:
         if self._banded and self._pending is None:  # a step that is under way has the rows in today's order
             bands: list[Band] = []
             for band in self._bands:
-                if (like := next((other for other in bands if other.takes(band)), None)) is None:
+                if (like := next((other for other in bands if other.takes(band.rows)), None)) is None:
                     bands.append(band)
                 else:
                     like.extend(band)

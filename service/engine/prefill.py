@@ -1,5 +1,6 @@
 """Prompts on their way into the KV cache: a chunk a step, rows that arrive together as one batch."""
 
+import copy
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -106,6 +107,10 @@ class Prefill:
         self._learn(sum(sum(chunk.counts) for chunk in chunks))
         return done
 
+    def doubt(self) -> None:
+        """A prompt was refused for what the best time says, and will not show whether that was right: halve it."""
+        self.best_token_s /= 2
+
     def _learn(self, tokens: int) -> None:
         if self._decoding or tokens < _TELLING:
             return
@@ -183,8 +188,11 @@ class Prefill:
     def _run(self, chunk: Chunk) -> None:
         """Build the forward pass of a chunk and let the device work on it."""
         caches = [_own_cache(row) for row in chunk.rows]
-        chunk.cache = caches[0] if len(caches) == 1 else merge(caches)
         longest = max(chunk.counts)
+        if len(caches) > 1:
+            chunk.cache = merge(caches)
+        else:  # one that is complete may be shared by the choices of a prompt
+            chunk.cache = caches[0] if longest else copy.deepcopy(caches[0])
         if not longest:
             return
         padding = [longest - count for count in chunk.counts]

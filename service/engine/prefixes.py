@@ -10,6 +10,9 @@ from mlx_lm.models.cache import make_prompt_cache
 from service.engine.prefix_cache import PrefixCache, can_cut
 from service.engine.sequence import LayerCache, Sequence
 
+_FAILURES = 3
+"""Times that caches cannot be copied before none are kept any more."""
+
 logger = logging.getLogger(__name__)
 
 _WORTH_KEEPING = 64
@@ -25,6 +28,7 @@ class Prefixes:
 
     def __init__(self, model: Module, max_bytes: int) -> None:
         self._cache = PrefixCache(max_bytes)
+        self._failures = 0
         self._cuts_anywhere = can_cut(make_prompt_cache(model))
 
     def find(self, sequence: Sequence) -> None:
@@ -72,12 +76,14 @@ class Prefixes:
 
     @contextmanager
     def _at_no_risk(self) -> Iterator[None]:
-        """Do without prefixes from now on where a model's caches cannot be copied; its requests need none."""
+        """Drop all prefixes, and keep none any more where that repeats: requests do not need them."""
         try:
             yield
         except Exception:  # caches are the models' own, of any kind
-            logger.exception("prefixes are not kept any more")
-            self._cache = PrefixCache(0)
+            self._failures += 1
+            lasts = self._failures >= _FAILURES
+            logger.exception("prefixes are not kept any more" if lasts else "all prefixes are dropped")
+            self._cache = PrefixCache(0 if lasts else self._cache.max_bytes)
 
     def _is_used_by(self, sequence: Sequence) -> bool:
         return bool(self._cache.max_bytes) and not sequence.submit.bypass

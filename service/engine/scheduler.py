@@ -60,6 +60,8 @@ class Scheduler:
         # Caches that cannot merge (quantised, chunked ones), and models that compute something else of merged ones than
         # of each alone, run one sequence at a time.
         can_batch = can_merge(make_prompt_cache(model)) and shares(model, merge)
+        if not can_batch:
+            logger.warning("this model's sequences cannot share a batch, so that one runs at a time")
         self._max_running = limits.max_running if can_batch else 1
         self._waiting = WaitingQueue()
         self._prefill = Prefill(self._forward, chunk=limits.prefill_chunk, can_batch=can_batch)
@@ -99,18 +101,20 @@ class Scheduler:
 
     def clear_cache(self) -> Cleared:
         """Empty the prefix cache."""
-        return Cleared(*self._prefixes.clear())
+        cleared = Cleared(*self._prefixes.clear())
+        if self.is_idle:
+            mx.clear_cache()
+        return cleared
 
     def step(self) -> Step:
         """Take what the last step's work gave, start the next, and say what came of it."""
         done = Step(rows=[], progress=[], queued=[])
-        self._expire(done)
-        self._take_tokens(done)
-        self._take_prompts(self._prefill.collect(), done)
-        self._make_room()
-        self._start_decoding(done)
-        self._admit(done)
-        self._prefill.start(decoding=len(self._batch))
+        try:
+            self._work(done)
+        except Exception as error:  # noqa: BLE001 - whatever a model's caches raise; what ran is lost, the engine goes on
+            running = self._prefill.rows
+            self._prefill.drop(set(running))
+            self._lose_batch(error, done, running)
         self._tell_places(done)
         self._steps += 1
         if self.is_idle:
@@ -118,6 +122,15 @@ class Scheduler:
         elif self._steps % _CLEAR_EVERY == 0:  # spare buffers do not pile up under load either
             mx.clear_cache()
         return done
+
+    def _work(self, done: Step) -> None:
+        self._expire(done)
+        self._take_tokens(done)
+        self._take_prompts(self._prefill.collect(), done)
+        self._make_room()
+        self._start_decoding(done)
+        self._admit(done)
+        self._prefill.start(decoding=len(self._batch))
 
     def _rest(self) -> None:
         """There is nothing to do: spare buffers go back, and all callers start level."""
@@ -130,10 +143,11 @@ class Scheduler:
     def _drop(self, leavers: list[Sequence]) -> None:
         gone = set(leavers)
         for sequence in gone.intersection(self._waiting):
-            self._waiting.pop(sequence)
-        self._prefill.drop(gone)
-        self._batch.leave(leavers)
-        self._is_full = False
+            self._waiting.remove(sequence)
+        if gone.intersection([*self._prefill.rows, *self._batch.rows]):
+            self._prefill.drop(gone)
+            self._batch.leave(leavers)
+            self._is_full = False
 
     # What has been computed.
 
@@ -178,12 +192,13 @@ class Scheduler:
                 if keeps:
                     self._prefixes.keep(sequence, cache)
                 if multiplies:
-                    self._multiply(sequence, cache)
+                    self._multiply(sequence, copy.deepcopy(cache))  # of a single row it is the row's own
             scored = [row for row in arrivals if not row.submit.max_tokens]
             for row in scored:
                 done.rows.extend(Row(row.submit.seq, [], "length", choice) for choice in range(row.submit.choices))
-            if len(scored) < len(arrivals):
+            if scored:
                 band.keep([index for index, row in enumerate(arrivals) if row not in scored])
+            if band.rows:
                 self._batch.join([band])
         except Exception as error:  # noqa: BLE001 - as in a step
             self._lose_batch(error, done, arrivals)
@@ -193,7 +208,7 @@ class Scheduler:
         sequence.multiplied = True
         for choice in range(1, sequence.submit.choices):
             sibling = sequence.sibling(choice)
-            sibling.cache, sibling.prefilled = copy.deepcopy(cache), sibling.length
+            sibling.cache, sibling.prefilled = cache, sibling.length
             self._waiting.push(sibling)
 
     def _start_decoding(self, done: Step) -> None:
@@ -203,8 +218,9 @@ class Scheduler:
             self._lose_batch(error, done)
 
     def _lose_batch(self, error: Exception, done: Step, arrivals: list[Sequence] | None = None) -> None:
+        told = {(row.seq, row.choice) for row in done.rows if row.finish is not None}
         lost = dict.fromkeys([*self._batch.rows, *(arrivals or ())])
-        done.rows.extend(_failed(sequence, error) for sequence in lost)
+        done.rows.extend(_failed(row, error) for row in lost if (row.submit.seq, row.choice) not in told)
         self._batch = Batch(self._forward, banded=self._banded)
 
     # Who comes next.
@@ -217,17 +233,19 @@ class Scheduler:
         while (sequence := self._waiting.peek()) is not None and self._running < self._max_running:
             if self._is_full and self._running:
                 return
-            needed = self._footprint.bytes(sequence.length + 1)
+            needed = self._batch.grows_by(sequence, self._footprint.bytes)
             free = self._limits.kv_bytes - self._in_use
             if self._running and free < needed + self._running_growth:
                 return
-            self._waiting.pop(sequence)
+            self._waiting.admit(sequence)
             self._prefixes.shrink(max(0, free - needed))
             self._prefixes.find(sequence)
             if self._comes_too_late(sequence):
+                self._prefill.doubt()
                 done.rows.append(Row(sequence.submit.seq, [], "deadline"))
                 continue
-            self._waiting.charge(sequence.submit.caller, sequence.to_prefill)
+            if not sequence.admitted:  # one that was put back has paid for its prompt
+                self._waiting.charge(sequence.submit.caller, sequence.to_prefill)
             self._prefill.add(sequence)
 
     def _comes_too_late(self, sequence: Sequence) -> bool:
@@ -276,7 +294,10 @@ class Scheduler:
         budget = self._limits.kv_bytes
         while (in_use := self._in_use) > budget:
             if holders := [sequence for sequence in self._waiting if sequence.cache is not None]:
-                holders[0].put_back()
+                youngest = max(holders, key=lambda holder: holder.age)
+                for holder in holders:
+                    if holder.submit.seq == youngest.submit.seq:
+                        holder.put_back()
             elif self._running > 1:
                 self._put_back(max([*self._prefill.rows, *self._batch.rows], key=lambda row: row.age))
             else:

@@ -37,7 +37,7 @@ class WaitingQueue:
     def push(self, sequence: Sequence) -> None:
         """Add a sequence, by its age: one that was put back is ahead of those that came after it."""
         caller = sequence.submit.caller
-        waits = {other.submit.caller for other in self}
+        waits = {other for callers in self._waiting.values() for other in callers}
         if caller not in waits:
             level = min((self._served[other] for other in waits), default=self._served[self._last])
             if len(self._served) > _REMEMBERED:
@@ -56,10 +56,14 @@ class WaitingQueue:
         caller = min(callers, key=lambda name: (self._served[name], callers[name][0].age))
         return callers[caller][0]
 
-    def pop(self, sequence: Sequence) -> None:
-        """Take out one that is admitted or gone."""
+    def admit(self, sequence: Sequence) -> None:
+        """Take out one that is admitted."""
+        self._last = sequence.submit.caller
+        self.remove(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Take out one that is gone."""
         priority, caller = sequence.submit.priority, sequence.submit.caller
-        self._last = caller
         callers = self._waiting[priority]
         callers[caller].remove(sequence)
         if not callers[caller]:

@@ -31,6 +31,7 @@ class Generation:
         self._output = ask.output
         self._prompt_logprobs: list[frames.Logprob | None] = []
         self._cached = 0
+        self._processed = 0
         self._prefilled = False
         self._arrived = origin.arrived
         self._admitted = self._first = self._last = 0.0
@@ -102,7 +103,8 @@ class Generation:
         if starts:
             self._admitted = max(progress.admitted, self._arrived)
             yield 0, Started(self.model, len(self._prompt.ids))
-        if self._output.progress:
+        if self._output.progress and progress.processed > self._processed:  # after it was put back it is less
+            self._processed = progress.processed
             yield 0, Prefilled(progress.processed, len(self._prompt.ids), progress.cached)
         self._cached = max(self._cached, progress.cached)
         if progress.logprobs[:1] == [None]:

@@ -10,6 +10,7 @@ from mlx.nn.layers.base import Module
 from mlx_lm.models.cache import make_prompt_cache
 
 from service.engine.frames import Cleared, Sampling
+from service.engine.memory import Footprint
 from service.engine.prefix_cache import PrefixCache
 from tests.service.engine.models import (
     GREEDY,
@@ -546,8 +547,53 @@ def test_a_cache_that_cannot_be_copied_costs_prefixes_alone(
     """Requests are served as before, without them."""
     monkeypatch.setattr(PrefixCache, "insert", lambda *_: 1 / 0)
     engine = Engine(plain, prefix_bytes=1 << 30)
-    for seq in range(2):
+    for seq in range(3):
         engine.submit(seq, list(range(90)), max_tokens=5)
         engine.run()
         assert engine.tokens[seq] == alone(plain, list(range(90)), max_tokens=5)
-    assert sum("not kept" in message for message in caplog.messages) == 1
+    assert ["not kept" in message for message in caplog.messages] == [False, False, True]
+
+
+@pytest.mark.parametrize("kind", ["llama", "mamba"])
+def test_choices_stay_inside_the_memory(kind: str) -> None:
+    """However many there are of a long prompt; each gets its turn."""
+    model = MODELS[kind]()
+    budget = Footprint.of(model).bytes(1000) * 4
+    engine = Engine(model, max_running=32, kv_bytes=budget)
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    engine.submit(0, [place % VOCAB for place in range(900)], Sampling(seed=1), max_tokens=3, choices=20)
+    most = 0
+    while not engine.scheduler.is_idle:
+        engine.step()
+        most = max(most, mx.get_active_memory() - before)
+    assert set(engine.finishes.values()) == {"length"}
+    assert len(engine.finishes) == 20
+    assert most < 2 * budget + (1 << 20)  # a band that grows is there twice for a moment
+
+
+def test_padding_counts_where_a_short_row_joins_long_ones(plain: Module) -> None:
+    """It is not processed before there is room for what it takes beside them."""
+    engine = Engine(plain, max_running=8, kv_bytes=Footprint.of(plain).bytes(2100) * 2 + 400_000)
+    for seq in range(2):
+        engine.submit(seq, [(seq + place) % VOCAB for place in range(2000)], max_tokens=40)
+    while len(engine.scheduler._batch) < 2:
+        engine.step()
+    engine.submit(2, [1] * 1000, max_tokens=40)
+    engine.run()
+    assert engine.processed[2][-1] == 1000
+    assert len(engine.processed[2]) == len(set(engine.processed[2])), "its prompt was processed more than once"
+
+
+def test_an_engine_outlives_what_a_models_caches_raise(plain: Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ran is lost, and the next request is served."""
+    engine = Engine(plain)
+    for seq in range(3):
+        engine.submit(seq, [seq, 1, 2], max_tokens=5 + seq)
+    with monkeypatch.context() as context:
+        context.setattr("mlx_lm.models.cache.BatchKVCache.filter", lambda *_: 1 / 0)
+        while len(engine.ends) < 3:
+            engine.step()
+    assert [engine.finish(seq) for seq in range(3)] == ["length", "error", "error"]
+    engine.submit(3, [1, 2, 3], max_tokens=5)
+    assert engine.run().tokens[3] == alone(plain, [1, 2, 3], max_tokens=5)

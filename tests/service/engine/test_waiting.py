@@ -17,7 +17,7 @@ def taken(queue: WaitingQueue) -> Sequence:
     """Take the next one out."""
     sequence = queue.peek()
     assert sequence is not None
-    queue.pop(sequence)
+    queue.admit(sequence)
     return sequence
 
 
