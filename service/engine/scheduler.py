@@ -9,11 +9,12 @@ import mlx.core as mx
 from mlx.nn.layers.base import Module
 from mlx_lm.models.cache import make_prompt_cache
 
-from service.engine import bands
-from service.engine.batch import Band, Batch, Drawn, can_merge, merge
+from service.engine import bands, reports
+from service.engine.batch import Band, Batch, can_merge, merge
 from service.engine.forward import Forward
-from service.engine.frames import Cleared, Logprob, Progress, Queued, Row, Step, Submit
+from service.engine.frames import Cleared, Row, Step, Submit
 from service.engine.memory import Footprint
+from service.engine.places import Places
 from service.engine.prefill import Prefill, Processed
 from service.engine.prefixes import Prefixes
 from service.engine.probe import shares
@@ -67,7 +68,7 @@ class Scheduler:
         self._prefill = Prefill(self._forward, chunk=limits.prefill_chunk, can_batch=can_batch)
         self._batch = Batch(self._forward, banded=self._banded)
         self._prefixes = Prefixes(model, limits.prefix_bytes)
-        self._places: dict[int, int] = {}
+        self._places = Places()
         self._is_full = False
         """Whether a row was put back since the last one left: until another leaves, none is admitted."""
         self._steps = 0
@@ -115,7 +116,7 @@ class Scheduler:
             running = self._prefill.rows
             self._prefill.drop(set(running))
             self._lose_batch(error, done, running)
-        self._tell_places(done)
+        done.queued.extend(self._places.changes(self._waiting))
         self._steps += 1
         if self.is_idle:
             self._rest()
@@ -159,7 +160,7 @@ class Scheduler:
             return
         leavers = []
         for each in drawn:
-            row = _taken(each)
+            row = reports.taken(each)
             done.rows.append(row)
             self._waiting.charge(each.sequence.submit.caller, 1)
             if row.finish is not None:
@@ -172,11 +173,11 @@ class Scheduler:
 
     def _take_prompts(self, processed: Processed, done: Step) -> None:
         for sequence, error in processed.failed:
-            done.rows.append(_failed(sequence, error))
+            done.rows.append(reports.failed(sequence, error))
         for sequence in processed.advanced:
             scores = processed.scored.get(id(sequence), [])
             if not sequence.generated:  # one that was put back has told it before
-                done.progress.append(_progress(sequence, scores))
+                done.progress.append(reports.progress(sequence, scores))
             if sequence.cache is not None and sequence.prefilled in sequence.boundaries:
                 self._prefixes.keep(sequence, sequence.cache)
         for band in processed.ready:
@@ -220,7 +221,7 @@ class Scheduler:
     def _lose_batch(self, error: Exception, done: Step, arrivals: list[Sequence] | None = None) -> None:
         told = {(row.seq, row.choice) for row in done.rows if row.finish is not None}
         lost = dict.fromkeys([*self._batch.rows, *(arrivals or ())])
-        done.rows.extend(_failed(row, error) for row in lost if (row.submit.seq, row.choice) not in told)
+        done.rows.extend(reports.failed(row, error) for row in lost if (row.submit.seq, row.choice) not in told)
         self._batch = Batch(self._forward, banded=self._banded)
 
     # Who comes next.
@@ -260,16 +261,6 @@ class Scheduler:
         if late:
             done.rows.extend(Row(seq, [], "deadline") for seq in dict.fromkeys(s.submit.seq for s in late))
             self._drop(late)
-
-    def _tell_places(self, done: Step) -> None:
-        """Say how many are ahead, to those that asked, where that has changed."""
-        if not any(sequence.submit.report for sequence in self._waiting):
-            self._places.clear()
-            return
-        places = {s.submit.seq: place for place, s in enumerate(self._waiting.in_order()) if s.submit.report}
-        changed = {seq: place for seq, place in places.items() if self._places.get(seq) != place}
-        done.queued.extend(Queued(seq, place) for seq, place in changed.items())
-        self._places = places
 
     # Memory.
 
@@ -316,22 +307,3 @@ def _multiplies(sequence: Sequence) -> bool:
     """Whether the other choices of its request start where it does."""
     request = sequence.submit
     return bool(request.choices > 1 and not sequence.choice and not sequence.multiplied and request.max_tokens)
-
-
-def _taken(drawn: Drawn) -> Row:
-    sequence, token = drawn.sequence, drawn.token
-    if isinstance(token, Exception):
-        return _failed(sequence, token)
-    finish = sequence.append(token)
-    logprobs = [] if drawn.logprob is None else [drawn.logprob]
-    return Row(sequence.submit.seq, [token], finish, sequence.choice, logprobs)
-
-
-def _progress(sequence: Sequence, scores: list[Logprob | None]) -> Progress:
-    return Progress(sequence.submit.seq, sequence.processed, sequence.admitted, sequence.cached, scores)
-
-
-def _failed(sequence: Sequence, error: Exception) -> Row:
-    logger.error("sequence %d failed", sequence.submit.seq, exc_info=error)
-    message = f"{type(error).__name__}: {error}"
-    return Row(sequence.submit.seq, [], "error", sequence.choice, error=message)
