@@ -19,6 +19,10 @@ _TELLING = 32
 """Tokens from which on the time of a chunk says something about the next one."""
 _SCORED = 128
 """Tokens of a prompt whose log-probabilities are computed at a time: each takes a row as wide as the vocabulary."""
+_LONGEST_S = 0.4
+"""What a part of a prompt may take, in seconds: so long it goes on after its client has left."""
+_SMALLEST = 64
+"""Tokens of a part that are worth a forward pass."""
 _PADDING = 16
 """Tokens of padding that a short row may have in a batch with a longer one, however short it is."""
 
@@ -51,7 +55,10 @@ class Prefill:
     """Works through prompts under a budget of tokens a step. Chunks are started and collected, as the batch's steps."""
 
     def __init__(self, forward: Forward, *, chunk: int, can_batch: bool) -> None:
-        """`chunk` is the most that a sequence gets in a step. All together get up to twice that, and half at least."""
+        """`chunk` is the most that a sequence gets in a step. All together get up to twice that, and half at least.
+
+        A slow model's sequences get less.
+        """
         self._forward = forward
         self._chunk = chunk
         cache = make_prompt_cache(forward.model)
@@ -116,7 +123,7 @@ class Prefill:
             return
         token_s = (time.monotonic() - self._start) / tokens
         self.token_s = min(token_s, self.token_s or token_s)
-        if tokens >= self._chunk:
+        if tokens >= min(self._chunk, self._timely):
             self.best_token_s = min(token_s, self.best_token_s or token_s)
 
     def _try(self, chunk: Chunk) -> None:
@@ -163,7 +170,12 @@ class Prefill:
     def _most(self, row: Sequence) -> int:
         """The most tokens that a chunk of this row may have."""
         boundary = next((end for end in row.boundaries if end > row.prefilled), len(row.tokens))
-        return min(boundary - row.prefilled, _SCORED if row.scores_prompt else self._chunk)
+        return min(boundary - row.prefilled, self._timely, _SCORED if row.scores_prompt else self._chunk)
+
+    @property
+    def _timely(self) -> int:
+        """How many tokens of a prompt can be processed in the time that a part may take."""
+        return max(_SMALLEST, int(_LONGEST_S / self.token_s)) if self.token_s else self._chunk
 
     def _grouped(self, rows: list[Sequence]) -> list[Chunk]:
         """Rows whose last chunks are about of one length together."""
