@@ -47,10 +47,18 @@ def serve(channel: Channel, options: argparse.Namespace) -> None:
     gc.collect()
     gc.freeze()
     channel.send(loaded)
+    tidy = False
     while _obey(channel.receive(_HEARTBEAT_S if scheduler.is_idle else 0), scheduler, channel):
         if not _gather(scheduler, channel):
             return
-        channel.send(Heartbeat() if scheduler.is_idle else scheduler.step())
+        if not scheduler.is_idle:
+            channel.send(scheduler.step())
+            tidy = False
+            continue
+        if not tidy:  # once it has been idle for a while: memory that comes back at once is not worth giving away
+            memory.give_back()
+            tidy = True
+        channel.send(Heartbeat())
 
 
 def _obey(commands: list[Command], scheduler: Scheduler, channel: Channel) -> bool:

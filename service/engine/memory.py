@@ -1,5 +1,6 @@
 """How much memory keys and values take, and may take."""
 
+import ctypes
 import os
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ _PREFIX_SHARE = 0.25
 _CPU_CHUNK, _GPU_CHUNK = 256, 1024
 _BUFFERS = 1 << 29
 """Bytes of freed buffers that MLX keeps for the next step, at most."""
+
+_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,13 @@ def prefix_budget(kv_bytes: int) -> int:
 def limit_buffers(kv_bytes: int) -> None:
     """Bound the freed buffers that MLX holds on to, which count for the system as memory in use."""
     mx.set_cache_limit(min(_BUFFERS, kv_bytes // 2))
+
+
+def give_back() -> None:
+    """Give freed memory back to the system where the C library keeps it, as glibc does."""
+    mx.clear_cache()
+    if _trim is not None:
+        _trim(0)
 
 
 def default_chunk() -> int:

@@ -10,15 +10,12 @@ from service.pool.blas import engine_environment
 from service.pool.catalogue import model_folder
 from service.pool.model import Model
 
-_GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
-"""Has glibc give large buffers back to the system when they are freed, which it does not once it has seen some."""
-
 
 class ModelPool:
     """The models by their aliases. `changed` is called whenever one begins or ceases to serve."""
 
     def __init__(self, config: ServiceConfig, changed: Callable[[], None]) -> None:
-        environment = _GIVES_BACK | engine_environment(config.engine_threads)
+        environment = engine_environment(config.engine_threads)
         self._cache_dir = Path(config.cache_dir)
         self._models = {model.name: Model(model, config, environment, changed) for model in config.models}
 

@@ -1,5 +1,7 @@
 """Memory of all our processes, above that of the library in one process, after the same work."""
 
+import time
+
 from tests.bench.bench import Bench
 from tests.bench.client.answer import complete
 from tests.bench.client.over_grpc import GrpcClient
@@ -12,6 +14,8 @@ from tests.bench.usage import private_bytes
 
 _STREAMS = 16
 _MIB = 1 << 20
+_REST_S = 2.0
+"""An engine that has been idle for half a second gives back what it has freed."""
 
 
 def measure(bench: Bench) -> list[Result]:
@@ -29,6 +33,7 @@ def measure(bench: Bench) -> list[Result]:
                 await client.close()
 
             bench.run(work())
+            time.sleep(_REST_S)
             return private_bytes(servers.pids) / _MIB
         finally:
             servers.stop()
@@ -37,6 +42,7 @@ def measure(bench: Bench) -> list[Result]:
         baseline = Baseline(bench.model.folder)
         try:
             baseline.run(Batch(bench.prompts.many(_STREAMS), tokens, _STREAMS))
+            time.sleep(_REST_S)
             return private_bytes([baseline.pid]) / _MIB
         finally:
             baseline.stop()
