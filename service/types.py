@@ -47,6 +47,26 @@ class FinishReason(enum.Enum):
 
     STOP = "stop"
     LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+
+
+class ToolMode(enum.Enum):
+    """Whether tools may, must or must not be called."""
+
+    NONE = "none"
+    AUTO = "auto"
+    REQUIRED = "required"
+    FUNCTION = "function"
+
+
+class Rule(enum.Enum):
+    """How a constraint says what the text must look like; the values are the fields of the wire's message."""
+
+    JSON_SCHEMA = "json_schema"
+    JSON_OBJECT = "json_object"
+    REGEX = "regex"
+    GRAMMAR = "grammar"
+    CHOICE = "choice"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +92,45 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that the model may call; `parameters` is its JSON Schema as JSON text."""
+    """A function that the model may call; `parameters` is its JSON Schema as JSON text.
+
+    `strict`: automatic calls are held to the schema as well.
+    """
 
     name: str
     description: str
     parameters: str
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """The tools of a request and how they are to be called; `name` is the function of ToolMode.FUNCTION."""
+
+    tools: tuple[Tool, ...] = ()
+    mode: ToolMode = ToolMode.NONE
+    name: str = ""
+    parallel: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """How much the model should think before it answers; an empty `effort` is its own default.
+
+    `budget` is in tokens; None is no bound.
+    """
+
+    effort: str = ""
+    budget: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """What the text must look like: `text` is the schema, expression or grammar, or `options` are the choices."""
+
+    rule: Rule
+    text: str = ""
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +235,7 @@ class Ask:
     cache: Cache = field(default_factory=Cache)
     n: int = 1
     priority: int = 0
+    constraint: Constraint | None = None
 
     def __post_init__(self) -> None:
         if len(self.request_id) > MAX_REQUEST_ID or not self.request_id.isprintable():

@@ -22,6 +22,20 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True):
     logit_bias: dict[int, float] = {}
 
 
+class Thinking(msgspec.Struct, frozen=True, array_like=True):
+    """A bound on a sequence's reasoning, in token ids: after `budget` tokens of it, `ending` is put in its place.
+
+    Reasoning begins with `opening`, at the start of the output, unless the prompt has left it `is_open`; the model ends
+    it by itself with `closing`.
+    """
+
+    budget: int
+    opening: list[int]
+    closing: list[int]
+    ending: list[int]
+    is_open: bool = False
+
+
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):
     """Starts a sequence for each of `choices`.
 
@@ -55,6 +69,9 @@ class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):
     """Lengths of prefixes that other prompts are likely to share, ascending, for caches that cannot be cut anywhere."""
     report: bool = False
     """Whether places in the queue are told."""
+    grammar: str = ""
+    """What the output must be, reasoning and tool calls included: a grammar of llguidance, in Lark or as its JSON."""
+    thinking: Thinking | None = None
 
 
 class Abort(msgspec.Struct, frozen=True, array_like=True, tag="abort"):
@@ -158,9 +175,10 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True)
 
 
 class Row(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
-    """What a step gave a choice. `finish` is None while it runs, else "stop", "length", "error" or "deadline".
+    """What a step gave a choice. `finish` is None while it runs, else one of the following.
 
-    A failed or late sequence says so once, for all its choices.
+    "stop": the last token is a stop token. "complete": the grammar lets nothing follow the last token. "length". For
+    all choices of a sequence at once: "error", "deadline", and "invalid" for a grammar that cannot be used.
     """
 
     seq: int

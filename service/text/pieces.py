@@ -35,6 +35,20 @@ class ReasoningEnded(msgspec.Struct, frozen=True):
     duration: float
 
 
+class CallText(msgspec.Struct, frozen=True):
+    """More of a tool call, the `index`th of the answer. `id` and `name` are in its first piece only.
+
+    `arguments` is more of their JSON text; tokens as in `Text`, those of the call's markers too.
+    """
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[Logprob | None, ...] = ()
+
+
 class Ended(msgspec.Struct, frozen=True):
     """The choice has ended. What matched is told for FinishReason.STOP."""
 
@@ -43,7 +57,7 @@ class Ended(msgspec.Struct, frozen=True):
     stop_token: int | None = None
 
 
-Piece = Text | ReasoningText | ReasoningEnded | Ended
+Piece = Text | ReasoningText | ReasoningEnded | CallText | Ended
 
 
 def merged(pieces: Iterable[Piece]) -> list[Piece]:
