@@ -61,18 +61,22 @@ Piece = Text | ReasoningText | ReasoningEnded | CallText | Ended
 
 
 def merged(pieces: Iterable[Piece]) -> list[Piece]:
-    """`pieces` with neighbouring texts of one kind joined."""
+    """`pieces` with neighbours of one kind, and of one call, joined."""
     result: list[Piece] = []
-    for kind, run in groupby(pieces, key=type):
-        parts = list(run)
-        result += [_joined(kind, parts)] if kind in {Text, ReasoningText} else parts
+    for (kind, _), run in groupby(pieces, key=lambda piece: (type(piece), getattr(piece, "index", None))):
+        parts: list[Any] = list(run)
+        if kind in {Text, ReasoningText}:
+            result.append(kind("".join(part.text for part in parts), *_tokens(parts)))
+        elif kind is CallText:
+            first, arguments = parts[0], "".join(part.arguments for part in parts)
+            result.append(CallText(first.index, first.id, first.name, arguments, *_tokens(parts)))
+        else:
+            result += parts
     return result
 
 
-def _joined(kind: type[Any], parts: list[Any]) -> Piece:
-    joined: Piece = kind(
-        "".join(part.text for part in parts),
+def _tokens(parts: list[Any]) -> tuple[tuple[int, ...], tuple[Logprob | None, ...]]:
+    return (
         tuple(chain.from_iterable(part.token_ids for part in parts)),
         tuple(chain.from_iterable(part.logprobs for part in parts)),
     )
-    return joined

@@ -1,6 +1,7 @@
 """A model's tokenizer: text to token ids and back."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,8 @@ class Tokenizer:
         self._added = {token.content: number for number, token in added.items()}
         self._specials = {token.content: number for number, token in added.items() if token.special}
         self.special_ids = frozenset(self._specials.values())
+        longest_first = sorted(filter(None, self._added), key=len, reverse=True)
+        self._added_in = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
         vocabulary = inner.get_vocab()
         self.vocab_size = max(vocabulary.values(), default=-1) + 1
         """One more than the highest id."""
@@ -72,6 +75,15 @@ class Tokenizer:
     def __contains__(self, text: object) -> bool:
         """Whether `text` is one added token: such a token is never split, whatever stands beside it."""
         return text in self._added
+
+    def parts(self, text: str) -> list[int | str]:
+        """`text`, cut into the ids of the added tokens that are written in it and what stands between them."""
+        parts: list[int | str] = []
+        end = 0
+        for found in self._added_in.finditer(text) if self._added_in else ():
+            parts += [text[end : found.start()], self._added[found[0]]]
+            end = found.end()
+        return [part for part in (*parts, text[end:]) if part != ""]
 
     def specials_inside(self, texts: frozenset[str]) -> frozenset[int]:
         """Ids of the special tokens that are written in one of `texts`."""

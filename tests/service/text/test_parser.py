@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,13 +13,20 @@ from service.adapters.gpt_oss import GPT_OSS
 from service.engine.frames import Logprob
 from service.text.markup import Markup
 from service.text.parser import Ended, Parser, Piece, ReasoningEnded, ReasoningText, Text
-from service.text.pieces import merged
+from service.text.pieces import CallText, merged
 from service.text.tokenizer import Tokenizer
-from service.types import FinishReason, Stopping
+from service.text.tools.harmony import HARMONY as HARMONY_CALLS
+from service.text.tools.hermes import HERMES
+from service.text.tools.syntax import ToolSyntax
+from service.types import FinishReason, Stopping, Tool
 from tests.service.text.tokenizers import HARMONY, byte_fallback, byte_level, byte_tokens, cuts
 
 many = settings(deadline=None, max_examples=150)
-STOP, LENGTH = FinishReason.STOP, FinishReason.LENGTH
+TOLD = Text | ReasoningText | CallText
+STOP, LENGTH, TOOL_CALLS = FinishReason.STOP, FinishReason.LENGTH, FinishReason.TOOL_CALLS
+TOOLS = (Tool("get_weather", "", '{"properties": {"city": {"type": "string"}}}'), Tool("now", "", ""))
+CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "STOP"}}\n</tool_call>'
+NOW = '<tool_call>{"name": "now", "arguments": {}}</tool_call>'
 
 
 class Clock:
@@ -39,11 +47,19 @@ def parse(
     *,
     tokenizer: Tokenizer | None = None,
     reasoning_open: bool = False,
+    syntax: ToolSyntax | None = None,
+    parallel: bool = True,
     end: tuple[FinishReason, int | None] = (LENGTH, None),
 ) -> tuple[Parser, list[Piece]]:
     """Feed `tokens` one by one, end, and join."""
     parser = Parser(
-        tokenizer or byte_level(), stopping or Stopping(), markup, reasoning_open=reasoning_open, clock=Clock()
+        tokenizer or byte_level(),
+        stopping or Stopping(),
+        markup,
+        reasoning_open=reasoning_open,
+        calls=syntax.reader(TOOLS) if syntax else None,
+        parallel=parallel,
+        clock=Clock(),
     )
     pieces = [piece for token in tokens for piece in parser.feed([token])]
     return parser, merged(pieces + parser.end(*end))
@@ -58,7 +74,21 @@ def said(pieces: list[Piece], kind: type[Text] | type[ReasoningText] = Text) -> 
 
 
 def told(pieces: list[Piece]) -> list[int]:
-    return [token for piece in pieces if isinstance(piece, Text | ReasoningText) for token in piece.token_ids]
+    return [
+        token for piece in pieces if isinstance(piece, Text | ReasoningText | CallText) for token in piece.token_ids
+    ]
+
+
+def made(pieces: list[Piece]) -> list[tuple[str, str]]:
+    """Return names and arguments of the calls; check their places and ids."""
+    calls: dict[int, tuple[str, str]] = {}
+    for piece in pieces:
+        if isinstance(piece, CallText):
+            assert bool(piece.name) is bool(piece.id) is (piece.index not in calls)
+            name, arguments = calls.get(piece.index, (piece.name, ""))
+            calls[piece.index] = name, arguments + piece.arguments
+    assert list(calls) == list(range(len(calls)))
+    return list(calls.values())
 
 
 def token(text: str) -> int:
@@ -71,6 +101,7 @@ texts = st.lists(st.sampled_from([*"STOPabthe \n日é👍", "STOP"]), max_size=1
 chunks = st.lists(
     st.sampled_from(["<think>", "</think>", "STOP", "ST", "the ", "\n", "日é", "👍", "a"]), max_size=8
 ).map("".join)
+parts = st.sampled_from([CALL, NOW, "the ", "\n", "<tool_call>", "</tool_call>", "ST", '{"name": ', "<think>a</think>"])
 stoppings = st.builds(
     lambda stop, least, include: Stopping(stop=tuple(stop), min_tokens=least, include_stop=include),
     st.lists(st.sampled_from(["STOP", "TO", "日", "</think>", "\n", "a"]), max_size=3),
@@ -342,3 +373,135 @@ def test_text_that_a_stop_string_held_comes_before_new_reasoning() -> None:
 def test_markers_are_plain_text_without_markup() -> None:
     """A model that is not known to reason has its text left alone."""
     assert said(parse(ids("<think>a</think>b"))[1]) == "<think>a</think>b"
+
+
+def test_calls_come_as_pieces_of_their_own() -> None:
+    """Text, a call with all of its tokens, those of the markers too, and the text after it."""
+    before, call, after = ids("the sky\n\n"), ids(CALL), ids("\nis")
+    _, pieces = parse([*before, *call, *after], syntax=HERMES)
+    assert [type(piece) for piece in pieces] == [Text, CallText, Text, Ended]
+    assert said(pieces) == "the skyis"
+    assert made(pieces) == [("get_weather", '{"city": "STOP"}')]
+    assert told(pieces) == [*before, *call, *after]
+    middle = pieces[1]
+    assert isinstance(middle, CallText)
+    assert middle.token_ids[-len(call) :] == tuple(call)
+
+
+def test_a_call_comes_as_it_forms() -> None:
+    """The first piece has the name and the id, later ones more of the arguments."""
+    parser = Parser(byte_level(), Stopping(), calls=HERMES.reader(TOOLS))
+    pieces = [piece for token in byte_tokens(byte_level(), CALL) for piece in parser.feed([token])]
+    calls = [piece for piece in pieces if isinstance(piece, CallText)]
+    assert calls == pieces
+    assert calls[0].name == "get_weather"
+    assert calls[0].id.startswith("call_")
+    assert len([piece for piece in calls if piece.arguments]) == len('{"city": "STOP"}')
+    assert not any(piece.name or piece.id for piece in calls[1:])
+
+
+@pytest.mark.parametrize(("end", "reason"), [(STOP, TOOL_CALLS), (LENGTH, LENGTH)])
+def test_a_choice_with_calls_says_so_unless_it_was_cut(end: FinishReason, reason: FinishReason) -> None:
+    """The stop token is told all the same, and is in the call's piece."""
+    stop = token("</s>") if end is STOP else None
+    parser, pieces = parse(ids(CALL), syntax=HERMES, end=(end, stop))
+    assert pieces[-1] == Ended(reason, stop_token=stop)
+    assert len(told(pieces)) == parser.completion_tokens == len(ids(CALL)) + (stop is not None)
+
+
+def test_a_choice_whose_call_was_none_ends_as_ever() -> None:
+    """A broken call is text, and nothing else."""
+    _, pieces = parse(ids("<tool_call>oops"), syntax=HERMES, end=(STOP, token("</s>")))
+    assert said(pieces) == "<tool_call>oops"
+    assert pieces[-1] == Ended(STOP, stop_token=token("</s>"))
+
+
+def test_stop_strings_are_not_looked_for_in_calls() -> None:
+    """Nor do the texts before and after a call make one together."""
+    _, pieces = parse(ids(f"a ST{CALL}OP b STOP c"), Stopping(stop=("STOP",)), syntax=HERMES)
+    assert said(pieces) == "a STOP b "
+    assert made(pieces) == [("get_weather", '{"city": "STOP"}')]
+    assert pieces[-1] == Ended(TOOL_CALLS, stop_string="STOP")
+
+
+def test_what_a_stop_string_held_back_comes_before_the_call() -> None:
+    """Pieces keep the order of the text."""
+    _, pieces = parse(ids(f"a ST{NOW}"), Stopping(stop=("STOP",)), syntax=HERMES)
+    assert [type(piece) for piece in pieces] == [Text, CallText, Ended]
+    assert said(pieces) == "a ST"
+
+
+def test_without_parallel_calls_the_first_ends_the_choice() -> None:
+    """What the same feed has after it is ignored; its tokens are not counted."""
+    parser = Parser(byte_level(), Stopping(), calls=HERMES.reader(TOOLS), parallel=False)
+    first, more = byte_tokens(byte_level(), NOW), byte_tokens(byte_level(), f"\n{NOW} more")
+    pieces = merged(parser.feed([*first, *more]))
+    assert made(pieces) == [("now", "{}")]
+    assert pieces[-1] == Ended(TOOL_CALLS)
+    assert told(pieces) == first
+    assert parser.ended
+    assert parser.completion_tokens == len(first)
+    _, both = parse([*first, *more], syntax=HERMES)
+    assert made(both) == [("now", "{}"), ("now", "{}")]
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_the_engines_word_counts_for_a_call_that_the_end_completes(parallel: bool) -> None:
+    """The stop token after a call without a closing marker is told and counted."""
+    call = ids('<tool_call>{"name": "now", "arguments": {}}')
+    parser, pieces = parse(call, syntax=HERMES, parallel=parallel, end=(STOP, token("</s>")))
+    assert pieces[-1] == Ended(TOOL_CALLS, stop_token=token("</s>"))
+    assert parser.completion_tokens == len(call) + 1
+
+
+def test_calls_in_reasoning_are_reasoning() -> None:
+    """They are looked for in the answer only."""
+    _, pieces = parse(ids(f"<think>{NOW}</think>\n{NOW}"), markup=THINK, syntax=HERMES)
+    assert said(pieces, ReasoningText) == NOW
+    assert made(pieces) == [("now", "{}")]
+
+
+def test_a_stop_token_is_shown_after_a_call_with_include_stop() -> None:
+    """As text, which it is."""
+    _, pieces = parse(ids(NOW), Stopping(include_stop=True), syntax=HERMES, end=(STOP, token("</s>")))
+    assert [type(piece) for piece in pieces] == [CallText, Text, Ended]
+    assert said(pieces) == "</s>"
+
+
+def test_calls_of_harmony_are_found_between_its_messages() -> None:
+    """Their markers are special tokens, of which reasoning has some too."""
+    tokenizer = byte_level(*HARMONY)
+    header = "<|start|>assistant<|channel|>commentary to=functions.now <|constrain|>json<|message|>{}"
+    text = f"<|channel|>analysis<|message|>hm<|end|>{header}<|end|>{header}"
+    end = (STOP, tokenizer.token_id("<|call|>"))
+    _, pieces = parse(ids(text, tokenizer), None, GPT_OSS.markup, tokenizer=tokenizer, syntax=HARMONY_CALLS, end=end)
+    assert [type(piece) for piece in pieces] == [ReasoningText, ReasoningEnded, CallText, CallText, Ended]
+    assert made(pieces) == [("now", "{}"), ("now", "{}")]
+    assert pieces[-1] == Ended(TOOL_CALLS, stop_token=end[1])
+    assert told(pieces) == [*ids(text, tokenizer), end[1]]
+
+
+@pytest.mark.parametrize("tokenizer", [byte_level(), byte_fallback()], ids=["byte_level", "byte_fallback"])
+@given(data=st.data(), stopping=stoppings, parallel=st.booleans())
+@many
+def test_how_the_tokens_of_calls_arrive_does_not_matter(
+    tokenizer: Tokenizer, data: st.DataObject, stopping: Stopping, parallel: bool
+) -> None:
+    """Broken calls and text around them too: the same pieces, with each token and its log-probability in one."""
+    part = st.sampled_from(
+        [CALL, NOW, "the ", "\n", "<tool_call>", "</tool_call>", "ST", '{"name": ', "<think>a</think>"]
+    )
+    tokens = data.draw(cuts(tokenizer, st.lists(part, max_size=6).map("".join)))
+    scores = [Logprob(-float(place), []) for place in range(len(tokens))]
+    results = []
+    for size in (1, data.draw(st.integers(2, 9)), len(tokens) or 1):
+        parser = Parser(tokenizer, stopping, THINK, calls=HERMES.reader(TOOLS), parallel=parallel, clock=lambda: 0.0)
+        pieces: list[Piece] = []
+        for start in range(0, len(tokens), size):
+            pieces += parser.feed(tokens[start : start + size], scores[start : start + size])
+        pieces = merged(pieces + parser.end(LENGTH))
+        assert told(pieces) == tokens[: parser.completion_tokens]
+        found = [s for p in pieces if isinstance(p, TOLD) for s in p.logprobs]
+        assert found == scores[: parser.completion_tokens]
+        results.append([msgspec.structs.replace(p, id="") if isinstance(p, CallText) else p for p in pieces])
+    assert results[0] == results[1] == results[2]

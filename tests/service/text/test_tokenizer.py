@@ -130,3 +130,12 @@ def test_specials_inside_markers_are_found() -> None:
     tokenizer = byte_level("<|channel|>", "<|message|>", "<|end|>")
     found = tokenizer.specials_inside(frozenset({"<|channel|>final<|message|>", "<think>"}))
     assert {tokenizer.token(number) for number in found} == {"<|channel|>", "<|message|>"}
+
+
+def test_a_text_is_cut_at_its_added_tokens() -> None:
+    """Special or not, the longest first; what is no added token stays text."""
+    tokenizer = byte_level("<a>", "<a>b")
+    number = tokenizer.token_id
+    assert tokenizer.parts("<a>bc<think>") == [number("<a>b"), "c", number("<think>")]
+    assert tokenizer.parts("the sky") == ["the sky"]
+    assert tokenizer.parts("") == []

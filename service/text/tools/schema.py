@@ -1,0 +1,104 @@
+"""The JSON Schema of a tool's arguments, as a grammar needs it and as a reader of untyped text needs it."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from service.types import Tool
+
+_SPACING = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
+"""The ways of `json.dumps`, compact or not. Unbounded whitespace would let a model write nothing else."""
+_FORMATS = {"date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid"}
+"""That a grammar can enforce; to all others the specification gives no meaning but a note's."""
+_VALUES = {"const", "default", "enum", "examples"}
+"""Keywords that hold values, not schemas."""
+_APPLICATORS = ("anyOf", "oneOf", "allOf")
+_KINDS = {
+    "null": type(None),
+    "boolean": bool,
+    "integer": int,
+    "number": float,
+    "string": str,
+    "array": list,
+    "object": dict,
+}
+_MAX_DEPTH = 16
+"""Of references and applicators in each other."""
+
+Schema = Mapping[str, Any]
+
+
+def any_object() -> str:
+    """Return the schema of a tool whose arguments are not held to its own."""
+    return json.dumps({"type": "object", "x-guidance": _SPACING})
+
+
+def arguments_schema(tool: Tool) -> str:
+    """Return the schema that a grammar holds the tool's arguments to; they are an object, whatever else it says."""
+    schema = parameters(tool)
+    kind = schema.get("type", "object")
+    if isinstance(kind, list) and "object" in kind:
+        kind = "object"
+    return json.dumps({"x-guidance": _SPACING, **_enforceable(schema), "type": kind}, ensure_ascii=False)
+
+
+def parameters(tool: Tool) -> Schema:
+    """Return the tool's own schema; empty where it has none."""
+    schema = json.loads(tool.parameters or "{}")
+    return schema if isinstance(schema, dict) else {}
+
+
+def argument_types(schema: Schema, name: str) -> frozenset[str] | None:
+    """Which types the schema lets an argument have; empty where it does not tell, None where it has no such one."""
+    properties = _resolved(schema, schema, 0).get("properties")
+    if not isinstance(properties, dict) or name not in properties:
+        return None
+    return frozenset(_types(properties[name], schema, 0))
+
+
+def _enforceable(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_enforceable(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: value if key in _VALUES else _enforceable(value)
+        for key, value in schema.items()
+        if key != "format" or not isinstance(value, str) or value in _FORMATS
+    }
+
+
+def _resolved(schema: Any, root: Schema, depth: int) -> Schema:
+    """Follow references inside the document."""
+    while isinstance(schema, dict) and isinstance(reference := schema.get("$ref"), str) and depth < _MAX_DEPTH:
+        depth += 1
+        target: Any = root
+        for part in reference.removeprefix("#").strip("/").split("/"):
+            key = part.replace("~1", "/").replace("~0", "~")
+            if part:
+                target = target.get(key) if isinstance(target, dict) else None
+        schema = target
+    return schema if isinstance(schema, dict) else {}
+
+
+def _types(schema: Any, root: Schema, depth: int) -> set[str]:
+    schema = _resolved(schema, root, depth)
+    found: set[str] = set()
+    kinds = schema.get("type")
+    found.update([kinds] if isinstance(kinds, str) else [kind for kind in kinds or [] if isinstance(kind, str)])
+    values = schema.get("enum")
+    found.update(_type_of(value) for value in [*(values if isinstance(values, list) else []), *_const(schema)])
+    if depth < _MAX_DEPTH:
+        for applicator in _APPLICATORS:
+            parts = schema.get(applicator)
+            for part in parts if isinstance(parts, list) else []:
+                found |= _types(part, root, depth + 1)
+    return found
+
+
+def _const(schema: Schema) -> list[Any]:
+    return [schema["const"]] if "const" in schema else []
+
+
+def _type_of(value: Any) -> str:
+    return next(name for name, kind in _KINDS.items() if isinstance(value, kind))
