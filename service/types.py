@@ -2,6 +2,7 @@
 
 import enum
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +22,12 @@ MAX_PARTS = 16_384
 MAX_TOOLS = 1024
 MAX_JSON = 256 << 10
 """Characters of one schema or of one call's arguments."""
+MAX_PATTERN = 64 << 10
+"""Characters of a regular expression or a grammar."""
+MAX_OPTIONS = 4096
+"""Texts to choose from."""
+MAX_OPTION = 4096
+"""Characters of one of them."""
 MAX_KWARGS = 64 << 10
 """Bytes of all variables for the template."""
 MAX_STOP_TOKENS = 1024
@@ -30,6 +37,8 @@ MAX_DETOKENIZED = 1 << 20
 MAX_STOP_STRINGS = 16
 MAX_STOP_LENGTH = 256
 """In characters."""
+
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class Role(enum.StrEnum):
@@ -57,6 +66,16 @@ class ToolMode(enum.Enum):
     AUTO = "auto"
     REQUIRED = "required"
     FUNCTION = "function"
+
+
+class Effort(enum.StrEnum):
+    """How much to think, from not at all upwards, in the words of chat templates."""
+
+    NONE = "none"
+    MINIMAL = "minimal"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
 
 
 class Rule(enum.Enum):
@@ -112,16 +131,56 @@ class ToolUse:
     name: str = ""
     parallel: bool = True
 
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for index, tool in enumerate(self.tools):
+            if not _TOOL_NAME.fullmatch(tool.name):
+                raise InvalidField(
+                    f"tools[{index}].name", "must have 1 to 64 letters, digits, underscores, hyphens and dots"
+                )
+            if tool.name in seen:
+                raise InvalidField(f"tools[{index}].name", "is the name of an earlier tool")
+            seen.add(tool.name)
+        if self.is_forced and not self.tools:
+            raise InvalidField("tool_choice.mode", "needs tools")
+        if self.mode is ToolMode.FUNCTION and self.name not in seen:
+            raise InvalidField("tool_choice.function_name", "must be the name of one of the tools")
+        if self.mode is not ToolMode.FUNCTION and self.name:
+            raise InvalidField("tool_choice.function_name", "is for TOOL_CHOICE_MODE_FUNCTION only")
+
+    @property
+    def is_forced(self) -> bool:
+        """Whether the answer must be calls."""
+        return self.mode in {ToolMode.REQUIRED, ToolMode.FUNCTION}
+
+    @property
+    def shown(self) -> tuple[Tool, ...]:
+        """The tools that the model gets to see."""
+        return () if self.mode is ToolMode.NONE else self.tools
+
+    @property
+    def callable(self) -> tuple[Tool, ...]:
+        """Those of them that it may call."""
+        return tuple(tool for tool in self.shown if self.mode is not ToolMode.FUNCTION or tool.name == self.name)
+
+    @property
+    def several(self) -> bool:
+        """Whether one answer may hold several calls."""
+        return self.parallel and self.mode is not ToolMode.FUNCTION
+
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """How much the model should think before it answers; an empty `effort` is its own default.
+    """How much the model should think before it answers; None for its own default.
 
     `budget` is in tokens; None is no bound.
     """
 
-    effort: str = ""
+    effort: Effort | None = None
     budget: int | None = None
+
+    def __post_init__(self) -> None:
+        _at_least("budget", self.budget, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +190,17 @@ class Constraint:
     rule: Rule
     text: str = ""
     options: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.rule in {Rule.REGEX, Rule.GRAMMAR} and not 1 <= len(self.text) <= MAX_PATTERN:
+            raise InvalidField(self.rule.value, f"must have 1 to {MAX_PATTERN} characters")
+        if self.rule is Rule.CHOICE:
+            if not 1 <= len(self.options) <= MAX_OPTIONS:
+                raise InvalidField("choice.options", f"must have 1 to {MAX_OPTIONS} texts")
+            for index, option in enumerate(self.options):
+                if not 1 <= len(option) <= MAX_OPTION:
+                    raise InvalidField(f"choice.options[{index}]", f"must have 1 to {MAX_OPTION} characters")
+            check_count("choice.options", sum(map(len, self.options)), MAX_JSON, "characters together")
 
 
 @dataclass(frozen=True, slots=True)

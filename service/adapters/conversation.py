@@ -3,47 +3,51 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 
 import msgspec
 
-from service.errors import InvalidField, UnsupportedField
+from service.adapters import tool_prompt
+from service.adapters.habits import CallHabits, Dict, Habits
+from service.errors import InvalidField
 from service.text.template import ChatTemplate
-from service.types import Message, Role, Tool
+from service.types import Message, Role, Tool, ToolCall
 
-_PROBE = "7c2f0e"
-"""Stands for a system text."""
 _SYSTEM = {Role.SYSTEM, Role.DEVELOPER}
-_TESTS_CONTENT_FOR_NONE = re.compile(r"content['\"]?\]?\s+is\s+(not\s+)?none", re.IGNORECASE)
+_SHORT_ID = re.compile("[A-Za-z0-9]{9}")
+_IS_RESULT = "is_result"
+"""Marks a user's message that is the result of a call; no template reads it."""
+_Numbered = tuple[int, Message]
+"""A message and its place in the request."""
 
 
 class Conversation:
-    """What one template does with each role, found out once by trying it."""
+    """What one template does with each role, found out once by trying it.
+
+    What it would refuse or drop is said in another way: a system text in the user's message, tools in the system text,
+    calls and their results as text.
+    """
 
     def __init__(self, template: ChatTemplate, *, thinking_parts: bool = False) -> None:
         """`thinking_parts`: see ModelAdapter."""
-        self._template = template
-        source = template.source
-        self._developer = Role.DEVELOPER if _names("developer", source) else Role.SYSTEM
-        self._knows_tools = template.mentions("tools")
-        self._knows_calls = "tool_calls" in source
-        self._knows_results = _names("tool", source)
-        self._no_content = None if _TESTS_CONTENT_FOR_NONE.search(source) else ""
-        self._thinking_parts = thinking_parts and "'thinking'" in source.replace('"', "'")
-        self._takes_first = self._shows(_said("system", _PROBE), _said("user", "a"))
-        self._takes_later = self._shows(
-            _said("user", "a"), _said("assistant", "b"), _said("system", _PROBE), _said("user", "c")
-        )
+        self._habits = Habits(template)
+        self._thinking_parts = thinking_parts and "'thinking'" in template.source.replace('"', "'")
 
-    def messages(self, messages: Sequence[Message]) -> list[dict[str, object]]:
-        """Return the messages for the template. What it would refuse or drop of a system text goes to the user's next.
+    @property
+    def knows_tools(self) -> bool:
+        """Whether the template shows tools itself."""
+        return self._habits.tools
 
-        Raises UnsupportedField for tool calls and results that the template does not know.
-        """
-        said: list[dict[str, object]] = []
+    def messages(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[Dict]:
+        """Return the messages for the template, with the tools in them where it shows none itself."""
+        names = {call.id: call.name for message in messages for call in message.tool_calls}
+        # Calls look like those that the tools' introduction asks for.
+        habits = self._habits.calls if self._habits.tools or not tools else None
+        said: list[Dict] = []
         held = ""
-        for index, message in _instructions_joined(messages):
+        for index, message in _instructions_joined(self._introduced(messages, tools)):
             if message.role in _SYSTEM:
-                if self._takes_later if said else self._takes_first:
+                if self._habits.system_later if said else self._habits.system_first:
                     said.append(self._instructions(message))
                 else:
                     held = message.content or ""
@@ -54,115 +58,159 @@ class Conversation:
                 spoken = message
                 said += [_said("user", held)] if held else []
             held = ""
-            said.append(self._message(spoken, f"messages[{index}]"))
+            self._add(said, spoken, f"messages[{index}]", habits, names)
         return said + ([_said("user", held)] if held else [])
 
-    def tools(self, tools: Sequence[Tool]) -> list[dict[str, object]] | None:
-        """Return the tools for the template, in OpenAI's shape. Raises UnsupportedField if it knows none."""
-        if not tools:
-            return None
-        if not self._knows_tools:
-            raise UnsupportedField("tools", "are not supported by this model")
-        return [
-            {
-                "type": "function",
-                "function": {
-                    "name": tool.name,
-                    "description": tool.description,
-                    "parameters": _parsed(
-                        tool.parameters or '{"type":"object","properties":{}}', f"tools[{index}].parameters_json"
-                    ),
-                },
-            }
-            for index, tool in enumerate(tools)
-        ]
+    def tools(self, tools: Sequence[Tool]) -> list[Dict] | None:
+        """Return the tools for the template, in OpenAI's shape; None where there are none, or it does not show them."""
+        return _shaped(tools) if tools and self._habits.tools else None
 
-    def _shows(self, *messages: dict[str, object]) -> bool:
-        try:
-            return _PROBE in self._template.render(list(messages), tools=None, kwargs={})
-        except InvalidField:
-            return False
+    def _introduced(self, messages: Sequence[Message], tools: Sequence[Tool]) -> list[_Numbered]:
+        """Put the tools behind the first instructions, unless the template shows them."""
+        numbered = list(enumerate(messages))
+        if not tools or self._habits.tools:
+            return numbered
+        first = next((index for index, message in numbered if message.role not in _SYSTEM), len(numbered))
+        text = tool_prompt.introduction(_shaped(tools))
+        return [*numbered[:first], (first, Message(Role.SYSTEM, text)), *numbered[first:]]
 
-    def _instructions(self, message: Message) -> dict[str, object]:
-        role = self._developer if message.role is Role.DEVELOPER else Role.SYSTEM
-        return _said(role.value, message.content or "")
+    def _instructions(self, message: Message) -> Dict:
+        is_developer = message.role is Role.DEVELOPER and self._habits.developer
+        return _said((Role.DEVELOPER if is_developer else Role.SYSTEM).value, message.content or "")
 
-    def _message(self, message: Message, path: str) -> dict[str, object]:
-        entry: dict[str, object] = {"role": message.role.value, "content": self._content(message)}
+    def _add(
+        self, said: list[Dict], message: Message, path: str, habits: CallHabits | None, names: Mapping[str, str]
+    ) -> None:
+        if message.role is Role.TOOL:
+            if habits is not None and habits.results:
+                said.append(self._result(message, habits, names))
+            else:
+                _add_result(said, tool_prompt.result(message.content or ""))
+        elif message.role is Role.USER and said and said[-1].get(_IS_RESULT):
+            _add_result(said, message.content or "")
+        elif not message.tool_calls:
+            said.append(self._spoken(message))
+        elif habits is None:
+            named = [(call.name, _arguments(call, path, place)) for place, call in enumerate(message.tool_calls)]
+            text = tool_prompt.calls(message.content or "", named)
+            said.append(self._spoken(replace(message, content=text, tool_calls=())))
+        else:
+            said += self._calling(message, habits, path)
+
+    def _spoken(self, message: Message) -> Dict:
+        """Return a message of words."""
+        entry: Dict = {"role": message.role.value, "content": self._content(message)}
         if message.name:
             entry["name"] = message.name
         if message.reasoning:
             # Two names for it: templates of GPT-OSS read the second.
             entry["reasoning_content"] = entry["thinking"] = message.reasoning
-        if message.role is Role.TOOL:
-            if not self._knows_results:
-                raise UnsupportedField(f"{path}.role", "tool is not supported by this model")
-            entry["tool_call_id"] = message.tool_call_id
-        if message.tool_calls:
-            entry["tool_calls"] = self._calls(message, path)
+        return entry
+
+    def _calling(self, message: Message, habits: CallHabits, path: str) -> list[Dict]:
+        """Return an assistant's calls, after its words where the template would hide the calls behind them."""
+        before: list[Dict] = []
+        if message.content and not habits.beside_content:
+            before, message = [self._spoken(message)], replace(message, content=None, reasoning="")
+        if message.content and message.reasoning and not habits.beside_reasoning:
+            message = replace(message, reasoning="")
+        entry = self._spoken(message)
+        if not message.content and not (message.reasoning and self._thinking_parts):
+            entry["content"] = habits.no_content
+        entry["tool_calls"] = [
+            {
+                "id": _id(call.id, habits),
+                "type": "function",
+                "function": {"name": call.name, "arguments": _written(call, habits, path, place)},
+            }
+            for place, call in enumerate(message.tool_calls)
+        ]
+        return [*before, entry]
+
+    def _result(self, message: Message, habits: CallHabits, names: Mapping[str, str]) -> Dict:
+        """Return what a call gave back; some templates name the function, which clients leave to the id."""
+        entry = self._spoken(message)
+        if name := message.name or names.get(message.tool_call_id, ""):
+            entry["name"] = name
+        entry["tool_call_id"] = _id(message.tool_call_id, habits)
         return entry
 
     def _content(self, message: Message) -> object:
         if message.reasoning and self._thinking_parts:
             parts = [{"type": "thinking", "thinking": message.reasoning}]
             return parts + ([{"type": "text", "text": message.content}] if message.content else [])
-        if message.content is None:
-            return self._no_content if message.tool_calls else ""
-        return message.content
-
-    def _calls(self, message: Message, path: str) -> list[dict[str, object]]:
-        if not self._knows_calls:
-            raise UnsupportedField(f"{path}.tool_calls", "are not supported by this model")
-        return [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {
-                    "name": call.name,
-                    "arguments": _arguments(call.arguments, f"{path}.tool_calls[{index}].arguments"),
-                },
-            }
-            for index, call in enumerate(message.tool_calls)
-        ]
+        return message.content or ""
 
 
-def _names(role: str, source: str) -> bool:
-    return re.search(f"""['"]{role}['"]""", source) is not None
-
-
-def _instructions_joined(messages: Sequence[Message]) -> Iterator[tuple[int, Message]]:
+def _instructions_joined(messages: Sequence[_Numbered]) -> Iterator[_Numbered]:
     """Make neighbouring system texts one: templates that look for one at the start look at the first message only."""
-    run: list[Message] = []
-    for index, message in enumerate(messages):
+    run: list[_Numbered] = []
+    for index, message in messages:
         if message.role in _SYSTEM:
-            run.append(message)
+            run.append((index, message))
             continue
         if run:
-            yield index - 1, _joined(run)
+            yield run[-1][0], _joined(run)
             run = []
         yield index, message
     if run:
-        yield len(messages) - 1, _joined(run)
+        yield run[-1][0], _joined(run)
 
 
-def _joined(run: list[Message]) -> Message:
-    return replace(run[0], content="\n\n".join(message.content or "" for message in run))
+def _joined(run: list[_Numbered]) -> Message:
+    return replace(run[0][1], content="\n\n".join(message.content or "" for _, message in run))
 
 
-def _said(role: str, content: str) -> dict[str, object]:
+def _said(role: str, content: str) -> Dict:
     return {"role": role, "content": content}
 
 
-def _arguments(text: str, path: str) -> Mapping[str, object]:
-    arguments = _parsed(text or "{}", path)
+def _add_result(said: list[Dict], text: str) -> None:
+    """Say a result as the user, in one message with what is beside it: many templates want roles to alternate."""
+    if said and said[-1].get(_IS_RESULT):
+        said[-1]["content"] = f"{said[-1]['content']}\n{text}"
+    else:
+        said.append(_said(Role.USER.value, text) | {_IS_RESULT: True})
+
+
+def _shaped(tools: Sequence[Tool]) -> list[Dict]:
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": _parsed(tool.parameters, f"tools[{index}].parameters_json")
+                or {"type": "object", "properties": {}},
+            },
+        }
+        for index, tool in enumerate(tools)
+    ]
+
+
+def _id(number: str, habits: CallHabits) -> str:
+    """Return a call's id as the template takes it; one id always becomes the same."""
+    if not habits.short_ids or _SHORT_ID.fullmatch(number):
+        return number
+    return blake2b(number.encode(), digest_size=5).hexdigest()[:9]
+
+
+def _written(call: ToolCall, habits: CallHabits, path: str, place: int) -> object:
+    arguments = _arguments(call, path, place)
+    return (call.arguments or "{}") if habits.as_text else arguments
+
+
+def _arguments(call: ToolCall, path: str, place: int) -> Mapping[str, object]:
+    where = f"{path}.tool_calls[{place}].arguments"
+    arguments = _parsed(call.arguments or "{}", where)
     if not isinstance(arguments, dict):
-        raise InvalidField(path, "must be a JSON object")
+        raise InvalidField(where, "must be a JSON object")
     return arguments
 
 
 def _parsed(text: str, path: str) -> object:
     try:
-        parsed: object = msgspec.json.decode(text)
+        parsed: object = msgspec.json.decode(text or "{}")
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
         raise InvalidField(path, f"must be JSON: {error}") from error
     return parsed

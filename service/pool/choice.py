@@ -29,7 +29,8 @@ class Choice:
 
     def _end(self, row: Row) -> list[Piece]:
         if row.finish != "stop":
-            return merged(self.parser.feed(row.tokens, row.logprobs) + self.parser.end(FinishReason.LENGTH))
+            reason = FinishReason.STOP if row.finish == "complete" else FinishReason.LENGTH
+            return merged(self.parser.feed(row.tokens, row.logprobs) + self.parser.end(reason))
         pieces = self.parser.feed(row.tokens[:-1], row.logprobs[:-1])
         return merged(pieces + self.parser.end(FinishReason.STOP, row.tokens[-1], row.logprobs[-1:]))
 

@@ -37,10 +37,7 @@ class Generation:
         self._admitted = self._first = self._last = 0.0
         self._stream = model.submit(submission(facts, prompt, ask, origin))
         self._running = ask.n
-        self._choices = [
-            Choice(Parser(facts.tokenizer, ask.stopping, prompt.markup, reasoning_open=prompt.reasoning_open))
-            for _ in range(ask.n)
-        ]
+        self._choices = [Choice(_parser(facts, prompt, ask)) for _ in range(ask.n)]
 
     @property
     def finishes(self) -> list[Ended | None]:
@@ -129,7 +126,7 @@ class Generation:
 
     def _advance(self, index: int, rows: list[frames.Row]) -> list[Said]:
         if rows[-1].finish in FAILURES:
-            raise DeadlineExceeded if rows[-1].finish == "deadline" else EngineFault(rows[-1].error)
+            raise self._failure(rows[-1])
         if rows[0].tokens:
             self._last = time.monotonic()
             self._first = self._first or self._last
@@ -138,3 +135,23 @@ class Generation:
             self._running -= 1
             self._stream.drop(index)
         return [(index, piece) for piece in pieces]
+
+    def _failure(self, row: frames.Row) -> Exception:
+        grammar = self._prompt.answer.grammar
+        if row.finish == "deadline":
+            return DeadlineExceeded()
+        if row.finish == "invalid" and grammar is not None:
+            return grammar.refusal(row.error)
+        return EngineFault(row.error)
+
+
+def _parser(facts: ModelFacts, prompt: Prompt, ask: Ask) -> Parser:
+    form = prompt.answer
+    return Parser(
+        facts.tokenizer,
+        ask.stopping,
+        form.markup,
+        reasoning_open=form.reasoning_open,
+        calls=form.calls.syntax.reader(form.calls.tools) if form.calls else None,
+        parallel=form.calls is None or form.calls.several,
+    )

@@ -1,9 +1,9 @@
 """What a model is to continue, and what is known of it beforehand."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from service.text.markup import Markup
+from service.text.answer import AnswerForm
 
 _FIRST, _LAST = 2, 3
 """How many boundaries are kept of a conversation's start, which others share, and of its end, where it goes on."""
@@ -13,14 +13,12 @@ _FIRST, _LAST = 2, 3
 class Prompt:
     """A prompt's token ids, and its `text` where the answer may begin with it.
 
-    `markup` is that of the answer, which begins inside reasoning if `reasoning_open`. `boundaries` are the lengths
-    of those of its prefixes that other prompts are likely to share, ascending.
+    `boundaries` are the lengths of those of its prefixes that other prompts are likely to share, ascending.
     """
 
     ids: list[int]
     text: str = ""
-    markup: Markup | None = None
-    reasoning_open: bool = False
+    answer: AnswerForm = field(default_factory=AnswerForm)
     boundaries: Sequence[int] = ()
 
 

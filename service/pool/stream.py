@@ -8,7 +8,7 @@ from service.errors import ServiceError
 
 Item = Queued | Progress | Row
 
-FAILURES = frozenset({"error", "deadline"})
+FAILURES = frozenset({"error", "deadline", "invalid"})
 """Finish reasons of a whole sequence; the others are those of a choice."""
 
 

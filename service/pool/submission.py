@@ -37,6 +37,8 @@ def submission(facts: ModelFacts, prompt: Prompt, ask: Ask, origin: Origin) -> f
         bypass=ask.cache.bypass,
         boundaries=list(prompt.boundaries),
         report=output.progress,
+        grammar=prompt.answer.grammar.text if prompt.answer.grammar else "",
+        thinking=prompt.answer.thinking,
     )
 
 

@@ -1,6 +1,7 @@
 """Requests from the wire to the service's types. A field that is not served yet is refused by its name."""
 
 import json
+import math
 from collections.abc import Sequence
 
 from google.protobuf.struct_pb2 import Struct, Value
@@ -11,19 +12,26 @@ from service.types import (
     MAX_JSON,
     MAX_KWARGS,
     MAX_MESSAGES,
+    MAX_OPTIONS,
     MAX_PARTS,
     MAX_STOP_STRINGS,
     MAX_STOP_TOKENS,
     MAX_TOOLS,
     Ask,
     Cache,
+    Constraint,
+    Effort,
     Message,
     Output,
+    Reasoning,
     Role,
+    Rule,
     Sampling,
     Stopping,
     Tool,
     ToolCall,
+    ToolMode,
+    ToolUse,
     check_count,
 )
 
@@ -35,7 +43,14 @@ _ROLES = {
     pb.ROLE_TOOL: Role.TOOL,
 }
 
-_LATER = ("lora", "tools", "tool_choice", "parallel_tool_calls", "reasoning", "constraint")
+_MODES = {
+    pb.TOOL_CHOICE_MODE_NONE: ToolMode.NONE,
+    pb.TOOL_CHOICE_MODE_AUTO: ToolMode.AUTO,
+    pb.TOOL_CHOICE_MODE_REQUIRED: ToolMode.REQUIRED,
+    pb.TOOL_CHOICE_MODE_FUNCTION: ToolMode.FUNCTION,
+}
+
+_LATER = ("lora",)
 
 
 def to_ask(request: pb.ChatRequest | pb.GenerateRequest) -> Ask:
@@ -51,6 +66,8 @@ def to_ask(request: pb.ChatRequest | pb.GenerateRequest) -> Ask:
         raise InvalidField("output.echo", "is for Generate only")
     with under("cache"):
         cache = Cache(request.cache.salt, request.cache.bypass)
+    with under("constraint"):
+        constraint = _constraint(request.constraint) if request.HasField("constraint") else None
     return Ask(
         model=request.model,
         request_id=request.request_id,
@@ -60,6 +77,7 @@ def to_ask(request: pb.ChatRequest | pb.GenerateRequest) -> Ask:
         cache=cache,
         n=request.n if request.HasField("n") else 1,
         priority=request.priority,
+        constraint=constraint,
     )
 
 
@@ -76,17 +94,36 @@ def to_messages(messages: Sequence[pb.ChatMessage]) -> list[Message]:
     return converted
 
 
-def to_tools(tools: Sequence[pb.Tool]) -> list[Tool]:
-    """The functions that a template may show. Raises InvalidField."""
-    check_count("tools", len(tools), MAX_TOOLS)
-    for index, tool in enumerate(tools):
-        if not tool.name:
-            raise InvalidField(f"tools[{index}].name", "must not be empty")
-        if tool.parameters_json and not isinstance(_json(tool.parameters_json), dict):
-            raise InvalidField(
-                f"tools[{index}].parameters_json", f"must be a JSON object of at most {MAX_JSON} characters"
-            )
-    return [Tool(tool.name, tool.description, tool.parameters_json or "{}") for tool in tools]
+def to_tools(tools: Sequence[pb.Tool]) -> ToolUse:
+    """The functions that a template may show, to be called at will. Raises InvalidField."""
+    return _tool_use(tools, ToolMode.AUTO if tools else ToolMode.NONE)
+
+
+def to_tool_use(request: pb.ChatRequest, ask: Ask) -> ToolUse:
+    """The functions of a request and how they are to be called. Raises InvalidField."""
+    choice = request.tool_choice
+    if choice.mode == pb.TOOL_CHOICE_MODE_UNSPECIFIED:
+        mode = ToolMode.AUTO if request.tools else ToolMode.NONE
+    elif (known := _MODES.get(choice.mode)) is not None:
+        mode = known
+    else:
+        raise InvalidField("tool_choice.mode", "must be one of TOOL_CHOICE_MODE_NONE, AUTO, REQUIRED and FUNCTION")
+    parallel = request.parallel_tool_calls if request.HasField("parallel_tool_calls") else True
+    use = _tool_use(request.tools, mode, choice.function_name, parallel=parallel)
+    if use.is_forced and ask.constraint is not None:
+        raise InvalidField("constraint", "cannot be met by an answer that tool_choice makes a call")
+    return use
+
+
+def to_reasoning(message: pb.Reasoning) -> Reasoning:
+    """How much to think. Raises InvalidField."""
+    efforts = {effort.value: effort for effort in Effort}
+    with under("reasoning"):
+        if message.effort and message.effort not in efforts:
+            raise InvalidField("effort", f"must be one of {', '.join(efforts)}")
+        return Reasoning(
+            effort=efforts.get(message.effort), budget=message.budget if message.HasField("budget") else None
+        )
 
 
 def to_mapping(struct: Struct) -> dict[str, object]:
@@ -103,10 +140,41 @@ def _mapping(struct: Struct) -> dict[str, object]:
 
 
 def _refuse_later(request: pb.ChatRequest | pb.GenerateRequest) -> None:
-    for field, value in request.ListFields():
+    for field, _ in request.ListFields():
         if field.name in _LATER:
-            inner = value.ListFields() if field.name in {"reasoning", "tool_choice"} else []
-            raise UnsupportedField(f"{field.name}.{inner[0][0].name}" if inner else field.name)
+            raise UnsupportedField(field.name)
+
+
+def _constraint(message: pb.Constraint) -> Constraint:
+    match message.WhichOneof("rule"):
+        case "json_schema":
+            if not isinstance(_json(message.json_schema), dict | bool):
+                raise InvalidField("json_schema", f"must be a JSON Schema of at most {MAX_JSON} characters, as JSON")
+            return Constraint(Rule.JSON_SCHEMA, message.json_schema)
+        case "json_object":
+            if not message.json_object:
+                raise InvalidField("json_object", "must be true, or left out")
+            return Constraint(Rule.JSON_OBJECT)
+        case "regex":
+            return Constraint(Rule.REGEX, message.regex)
+        case "grammar":
+            return Constraint(Rule.GRAMMAR, message.grammar)
+        case "choice":
+            # One more than is allowed is enough to be refused for.
+            return Constraint(Rule.CHOICE, options=tuple(message.choice.options[: MAX_OPTIONS + 1]))
+        case _:
+            raise InvalidField("rule", "must be one of json_schema, json_object, regex, grammar and choice")
+
+
+def _tool_use(tools: Sequence[pb.Tool], mode: ToolMode, name: str = "", *, parallel: bool = True) -> ToolUse:
+    check_count("tools", len(tools), MAX_TOOLS)
+    for index, tool in enumerate(tools):
+        if tool.parameters_json and not isinstance(_json(tool.parameters_json), dict):
+            raise InvalidField(
+                f"tools[{index}].parameters_json", f"must be a JSON object of at most {MAX_JSON} characters"
+            )
+    converted = tuple(Tool(tool.name, tool.description, tool.parameters_json or "{}", tool.strict) for tool in tools)
+    return ToolUse(converted, mode, name, parallel)
 
 
 def _sampling(message: pb.SamplingParams) -> Sampling:
@@ -168,10 +236,22 @@ def _json(text: str) -> object:
     if len(text) > MAX_JSON:
         return None
     try:
-        value: object = json.loads(text)
+        value: object = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        if "\\u" in text:  # a half of a surrogate pair is no character
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
     return value
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise ValueError(text)
+    return number
 
 
 def _value(value: Value) -> object:

@@ -8,14 +8,16 @@ from google.protobuf.duration_pb2 import Duration
 from mlx_grpc.v1 import generation_pb2 as pb
 from service.engine.frames import Logprob
 from service.pool.events import Completed, GenerationEvent, Prefilled, Queued, Started
-from service.text.parser import Ended, ReasoningEnded, ReasoningText, Text
+from service.text.pieces import CallText, Ended, ReasoningEnded, ReasoningText, Text
 from service.types import Ask, FinishReason
 
 Response = TypeVar("Response", pb.ChatResponse, pb.GenerateResponse)
+_Delta = pb.TextDelta | pb.ReasoningDelta | pb.ToolCallDelta
 
 _REASONS = {
     FinishReason.STOP: pb.FINISH_REASON_STOP,
     FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+    FinishReason.TOOL_CALLS: pb.FINISH_REASON_TOOL_CALLS,
 }
 
 
@@ -35,9 +37,15 @@ class EventWriter(Generic[Response]):
         message = self._response(index=choice) if choice else self._response()
         match event:
             case Text():
-                return message if self._fill(message.text, event) else None
+                message.text.text = event.text
+                return message if self._tokens(message.text, event) or event.text else None
             case ReasoningText():
-                return message if self._fill(message.reasoning, event) else None  # type: ignore[attr-defined] # Chat only
+                message.reasoning.text = event.text  # type: ignore[attr-defined] # Chat only
+                return message if self._tokens(message.reasoning, event) or event.text else None  # type: ignore[attr-defined]
+            case CallText(index, id, name, arguments):
+                call = message.tool_call  # type: ignore[attr-defined] # Chat only
+                call.tool_index, call.id, call.name, call.arguments_delta = index, id, name, arguments
+                return message if self._tokens(call, event) or name or arguments else None
             case ReasoningEnded(duration):
                 message.reasoning_done.duration.CopyFrom(_duration(duration))  # type: ignore[attr-defined] # Chat only
             case Started(model, prompt_tokens):
@@ -54,14 +62,13 @@ class EventWriter(Generic[Response]):
                 message.completed.CopyFrom(_completed(event))
         return message
 
-    def _fill(self, delta: pb.TextDelta | pb.ReasoningDelta, piece: Text | ReasoningText) -> bool:
-        """Say a piece; whether there was anything to say."""
-        delta.text = piece.text
+    def _tokens(self, delta: _Delta, piece: Text | ReasoningText | CallText) -> bool:
+        """Say the tokens of a piece; whether there was anything to say."""
         if self._with_ids:
             delta.token_ids.extend(piece.token_ids)
         if piece.logprobs:
             delta.logprobs.extend(map(self._logprob, piece.token_ids, piece.logprobs))
-        return bool(piece.text or piece.logprobs or (self._with_ids and piece.token_ids))
+        return bool(piece.logprobs or (self._with_ids and piece.token_ids))
 
     def _logprob(self, token: int, logprob: Logprob | None) -> pb.TokenLogprob:
         names = self._token_bytes

@@ -19,6 +19,8 @@ from service.servicers.drain import Drain
 from service.servicers.events import EventWriter, Response
 from service.servicers.origin import origin_of
 from service.servicers.request_log import logged
+from service.text.answer import AnswerForm
+from service.text.grammar import of_constraint
 from service.types import Ask, check_tokens
 
 Context = aio.ServicerContext[Any, Any]
@@ -70,15 +72,17 @@ class GenerationServicer(pb_grpc.GenerationServiceServicer):
                 generation.close()
 
 
-def _chat_prompt(request: pb.ChatRequest, ask: Ask) -> ReadPrompt:  # noqa: ARG001 - as _text_prompt
+def _chat_prompt(request: pb.ChatRequest, ask: Ask) -> ReadPrompt:
     messages = convert.to_messages(request.messages)
+    use = convert.to_tool_use(request, ask)
+    reasoning = convert.to_reasoning(request.reasoning)
     kwargs = convert.to_mapping(request.chat_template_kwargs)
 
     def read(facts: ModelFacts) -> Prompt:
         form = facts.format
-        chat = form.render(messages, kwargs=kwargs, limit=facts.context_length)
-        shared = boundaries(chat.ids, form.stop_ids)
-        return Prompt(chat.ids, markup=form.markup, reasoning_open=chat.reasoning_open, boundaries=shared)
+        chat = form.render(messages, tools=use.shown, kwargs=kwargs, reasoning=reasoning, limit=facts.context_length)
+        answer = form.answer(chat, use=use, constraint=ask.constraint, reasoning=reasoning, kwargs=kwargs)
+        return Prompt(chat.ids, answer=answer, boundaries=boundaries(chat.ids, form.stop_ids))
 
     return read
 
@@ -88,16 +92,19 @@ def _text_prompt(request: pb.GenerateRequest, ask: Ask) -> ReadPrompt:
 
     def read(facts: ModelFacts) -> Prompt:
         limit = facts.context_length
+        grammar = of_constraint(ask.constraint, facts.tokenizer) if ask.constraint else None
+        answer = AnswerForm(grammar=grammar)
         if request.WhichOneof("prompt") == "text":
             ids = facts.tokenizer.encode(request.text, add_special=True, limit=limit)
             if not ids:
                 raise InvalidField("text", "must have at least one token")
-            return Prompt(ids, text=request.text if ask.output.echo else "")
+            return Prompt(ids, text=request.text if ask.output.echo else "", answer=answer)
         if (count := len(request.token_ids.ids)) > limit:
             raise ContextTooLong(limit, count)
         ids = list(request.token_ids.ids)
         check_tokens("token_ids.ids", ids, facts.loaded.vocab_size)
-        return Prompt(ids, text=facts.tokenizer.decode(ids, skip_special=True) if ask.output.echo else "")
+        text = facts.tokenizer.decode(ids, skip_special=True) if ask.output.echo else ""
+        return Prompt(ids, text=text, answer=answer)
 
     return read
 

@@ -38,8 +38,8 @@ class TokenizerServicer(pb_grpc.TokenizerServiceServicer):
     async def RenderChat(self, request: pb.RenderChatRequest, context: Context) -> pb.RenderChatResponse:  # noqa: ARG002, N802
         """See tokenizer.proto."""
         messages = convert.to_messages(request.messages)
-        tools = convert.to_tools(request.tools)
+        use = convert.to_tools(request.tools)
         facts = await self._pool.get(request.model).ready()
         kwargs = convert.to_mapping(request.chat_template_kwargs)
-        chat = await aside(request, lambda: facts.format.render(messages, tools=tools, kwargs=kwargs))
+        chat = await aside(request, lambda: facts.format.render(messages, tools=use.shown, kwargs=kwargs))
         return pb.RenderChatResponse(text=chat.text, ids=chat.ids)

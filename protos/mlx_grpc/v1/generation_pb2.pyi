@@ -66,13 +66,15 @@ class _ToolChoiceModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ToolCh
     TOOL_CHOICE_MODE_UNSPECIFIED: _ToolChoiceMode.ValueType  # 0
     """Not set: AUTO with tools, NONE without."""
     TOOL_CHOICE_MODE_NONE: _ToolChoiceMode.ValueType  # 1
-    """No calls."""
+    """No calls: the tools are not shown to the model, and its answer is text whatever it looks like."""
     TOOL_CHOICE_MODE_AUTO: _ToolChoiceMode.ValueType  # 2
-    """The model decides."""
+    """The model decides. Text that looks like a call and is none stays text."""
     TOOL_CHOICE_MODE_REQUIRED: _ToolChoiceMode.ValueType  # 3
-    """At least one call."""
+    """At least one call, enforced while decoding: the names are those of the tools, the arguments hold to their schemas.
+    The model may think first, and says nothing else.
+    """
     TOOL_CHOICE_MODE_FUNCTION: _ToolChoiceMode.ValueType  # 4
-    """A call of the function that is named."""
+    """Exactly one call, of the function that is named; enforced as with REQUIRED."""
 
 class ToolChoiceMode(_ToolChoiceMode, metaclass=_ToolChoiceModeEnumTypeWrapper):
     """Whether and how the model may call tools."""
@@ -80,13 +82,15 @@ class ToolChoiceMode(_ToolChoiceMode, metaclass=_ToolChoiceModeEnumTypeWrapper):
 TOOL_CHOICE_MODE_UNSPECIFIED: ToolChoiceMode.ValueType  # 0
 """Not set: AUTO with tools, NONE without."""
 TOOL_CHOICE_MODE_NONE: ToolChoiceMode.ValueType  # 1
-"""No calls."""
+"""No calls: the tools are not shown to the model, and its answer is text whatever it looks like."""
 TOOL_CHOICE_MODE_AUTO: ToolChoiceMode.ValueType  # 2
-"""The model decides."""
+"""The model decides. Text that looks like a call and is none stays text."""
 TOOL_CHOICE_MODE_REQUIRED: ToolChoiceMode.ValueType  # 3
-"""At least one call."""
+"""At least one call, enforced while decoding: the names are those of the tools, the arguments hold to their schemas.
+The model may think first, and says nothing else.
+"""
 TOOL_CHOICE_MODE_FUNCTION: ToolChoiceMode.ValueType  # 4
-"""A call of the function that is named."""
+"""Exactly one call, of the function that is named; enforced as with REQUIRED."""
 Global___ToolChoiceMode: _TypeAlias = ToolChoiceMode  # noqa: Y015
 
 class _FinishReason:
@@ -98,11 +102,11 @@ class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     FINISH_REASON_UNSPECIFIED: _FinishReason.ValueType  # 0
     """Never sent."""
     FINISH_REASON_STOP: _FinishReason.ValueType  # 1
-    """A stop token or a stop string."""
+    """A stop token, a stop string, or a constraint that lets nothing follow."""
     FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
-    """max_tokens or the end of the context."""
+    """max_tokens or the end of the context. A call that was cut has this reason too."""
     FINISH_REASON_TOOL_CALLS: _FinishReason.ValueType  # 3
-    """The model called tools."""
+    """As STOP, and the model has called tools."""
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
     """Why a choice ended."""
@@ -110,11 +114,11 @@ class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
 FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
 """Never sent."""
 FINISH_REASON_STOP: FinishReason.ValueType  # 1
-"""A stop token or a stop string."""
+"""A stop token, a stop string, or a constraint that lets nothing follow."""
 FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
-"""max_tokens or the end of the context."""
+"""max_tokens or the end of the context. A call that was cut has this reason too."""
 FINISH_REASON_TOOL_CALLS: FinishReason.ValueType  # 3
-"""The model called tools."""
+"""As STOP, and the model has called tools."""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
 @_typing.final
@@ -146,7 +150,7 @@ class ChatRequest(_message.Message):
     request_id: _builtins.str
     """Names the request in logs and in the admin calls; empty lets the server make one."""
     parallel_tool_calls: _builtins.bool
-    """Whether one answer may hold several calls; absent is true."""
+    """Whether one answer may hold several calls; absent is true. With false the choice ends after the first."""
     n: _builtins.int
     """Number of choices, 1 to 128; absent is 1. They share the prompt and its processing."""
     priority: _builtins.int
@@ -157,7 +161,10 @@ class ChatRequest(_message.Message):
 
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tool]:
-        """Functions that the model may call."""
+        """Functions that the model may call, at most 1024. They reach it through its chat template. Where that shows none, a
+        system message describes them in the format of Hermes, calls are read and enforced in that format, and earlier
+        calls and results are written into the conversation as text.
+        """
 
     @_builtins.property
     def tool_choice(self) -> Global___ToolChoice:
@@ -169,7 +176,7 @@ class ChatRequest(_message.Message):
 
     @_builtins.property
     def chat_template_kwargs(self) -> _struct_pb2.Struct:
-        """Variables for the chat template, such as enable_thinking."""
+        """Variables for the chat template, such as enable_thinking. They win over what reasoning makes of the same ones."""
 
     @_builtins.property
     def sampling(self) -> Global___SamplingParams:
@@ -185,7 +192,9 @@ class ChatRequest(_message.Message):
 
     @_builtins.property
     def constraint(self) -> Global___Constraint:
-        """What the text must look like."""
+        """What the answer must look like. It holds after the reasoning, if there is any. With tools the answer may be calls
+        instead, and with a tool_choice of REQUIRED or FUNCTION, when it must be, a constraint is refused.
+        """
 
     @_builtins.property
     def cache(self) -> Global___CacheOptions:
@@ -278,7 +287,7 @@ class GenerateRequest(_message.Message):
 
     @_builtins.property
     def constraint(self) -> Global___Constraint:
-        """What the text must look like."""
+        """What the text that follows the prompt must look like, from its first character on."""
 
     @_builtins.property
     def cache(self) -> Global___CacheOptions:
@@ -345,7 +354,7 @@ class ChatMessage(_message.Message):
 
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCall]:
-        """For the assistant role: the calls that it made."""
+        """For the assistant role: the calls that it made, beside its content or without any."""
 
     def __init__(
         self,
@@ -399,11 +408,13 @@ class ToolCall(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Pairs the call with its result."""
+    """Pairs the call with its result, whose tool_call_id is the same. Where a family's template takes ids of its own kind
+    only, it is shown such ones.
+    """
     name: _builtins.str
     """Name of the function."""
     arguments: _builtins.str
-    """The arguments as JSON text."""
+    """The arguments as JSON text of an object; empty is none."""
     def __init__(
         self,
         *,
@@ -430,13 +441,15 @@ class Tool(_message.Message):
     PARAMETERS_JSON_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of the function."""
+    """Name of the function: 1 to 64 letters, digits, underscores, hyphens and dots, other than those of the other tools."""
     description: _builtins.str
     """What it does, for the model to read."""
     parameters_json: _builtins.str
-    """JSON Schema of its arguments as JSON text; empty is an object without properties."""
+    """JSON Schema of its arguments, an object of at most 262,144 characters, as JSON text; empty is an object without
+    properties. See Constraint.json_schema for how it is enforced.
+    """
     strict: _builtins.bool
-    """Whether automatic calls are held to the schema as well."""
+    """Whether calls that the model makes by itself, under AUTO, are held to the schema as well."""
     def __init__(
         self,
         *,
@@ -464,9 +477,9 @@ class ToolChoice(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     FUNCTION_NAME_FIELD_NUMBER: _builtins.int
     mode: Global___ToolChoiceMode.ValueType
-    """The rule."""
+    """The rule. REQUIRED and FUNCTION need tools."""
     function_name: _builtins.str
-    """For TOOL_CHOICE_MODE_FUNCTION: the function."""
+    """For TOOL_CHOICE_MODE_FUNCTION, and only for that: the function, one of the tools."""
     def __init__(
         self,
         *,
@@ -483,16 +496,21 @@ Global___ToolChoice: _TypeAlias = ToolChoice  # noqa: Y015
 
 @_typing.final
 class Reasoning(_message.Message):
-    """How much the model should think before it answers."""
+    """How much the model should think before it answers. A model that never thinks answers as ever."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EFFORT_FIELD_NUMBER: _builtins.int
     BUDGET_FIELD_NUMBER: _builtins.int
     effort: _builtins.str
-    """A level that the model's family knows: none, minimal, low, medium or high."""
+    """none, minimal, low, medium or high; empty is the model's own default. Chat templates are told through the variables
+    that they read: enable_thinking and thinking (false for none), and reasoning_effort (the nearest level that the
+    template knows). Besides, none is enforced as a budget of 0 is, unless chat_template_kwargs sets such a variable.
+    """
     budget: _builtins.int
-    """Most tokens that it may think for; absent is no bound."""
+    """Most tokens that it may think for, markers aside; absent is no bound. Reasoning that reaches it is ended with the
+    markers of the model's family, and the answer follows. Refused for a model whose markers are not single tokens.
+    """
     def __init__(
         self,
         *,
@@ -756,7 +774,10 @@ Global___OutputOptions: _TypeAlias = OutputOptions  # noqa: Y015
 
 @_typing.final
 class Constraint(_message.Message):
-    """What the text must look like; enforced while decoding."""
+    """What the text must look like, enforced while decoding: each choice holds to it, whatever the model and the sampling,
+    unless max_tokens, the end of the context or a stop of the request cuts it. Where nothing may follow, the choice ends.
+    A rule that cannot be compiled, or only at too high a cost, is refused with the reason, and the field is named.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -766,13 +787,26 @@ class Constraint(_message.Message):
     GRAMMAR_FIELD_NUMBER: _builtins.int
     CHOICE_FIELD_NUMBER: _builtins.int
     json_schema: _builtins.str
-    """A JSON document that this JSON Schema, given as JSON text, accepts."""
+    """A JSON document that this JSON Schema (draft 2020-12), an object or a boolean of at most 262,144 characters given
+    as JSON text, accepts. llguidance enforces it; it departs from the standard in this:
+    properties come in the order in which the schema names them, those that it does not name after them;
+    names beside those in properties may come twice;
+    oneOf is taken where its cases cannot overlap, and refused otherwise ("x-guidance": {"coerce_one_of": true} at the
+    top of the schema reads it as anyOf); format is enforced for date-time, time, date, duration, email, hostname,
+    ipv4, ipv6, uuid and uri, refused for the others that the standard defines, and a note else; patterns with
+    look-around, references to other documents, and keywords such as not, if, contains, dependentRequired,
+    propertyNames, unevaluatedProperties and uniqueItems are refused.
+    Between its parts the document has at most one space, or a line break with up to 32 blanks, unless
+    "x-guidance" says otherwise (whitespace_flexible, whitespace_pattern).
+    """
     json_object: _builtins.bool
-    """Any JSON object."""
+    """Any JSON object; must be true."""
     regex: _builtins.str
-    """A text that this regular expression matches as a whole."""
+    """A text that this regular expression matches as a whole, in the syntax of Rust's regex crate without look-around;
+    1 to 65,536 characters.
+    """
     grammar: _builtins.str
-    """A text of this Lark grammar, as llguidance reads it."""
+    """A text of this Lark grammar, as llguidance reads it; 1 to 65,536 characters."""
     @_builtins.property
     def choice(self) -> Global___Choice:
         """One of the options."""
@@ -805,7 +839,7 @@ class Choice(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def options(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The texts that are allowed."""
+        """The texts that are allowed: 1 to 4096 of 1 to 4096 characters each, and 262,144 together."""
 
     def __init__(
         self,
@@ -1160,7 +1194,7 @@ Global___ReasoningDone: _TypeAlias = ReasoningDone  # noqa: Y015
 
 @_typing.final
 class ToolCallDelta(_message.Message):
-    """More of a tool call."""
+    """More of a tool call. Calls come one after the other, each as it forms."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1173,11 +1207,11 @@ class ToolCallDelta(_message.Message):
     tool_index: _builtins.int
     """Which call of the answer, from 0."""
     id: _builtins.str
-    """Pairs the call with its result; only in the first delta of a call."""
+    """Pairs the call with its result; only in the first delta of a call. The model's own where its format has ids."""
     name: _builtins.str
     """Name of the function; only in the first delta of a call."""
     arguments_delta: _builtins.str
-    """More of the arguments' JSON text."""
+    """More of the arguments' JSON text, which is whole unless the model broke it or was cut."""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The tokens since the last delta, those of the call's markers too. Only with output.token_ids."""

@@ -142,7 +142,7 @@ class RenderChatRequest(_message.Message):
 
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.Tool]:
-        """Functions that the model may call."""
+        """Functions that the model may call; they are shown as Chat shows them."""
 
     @_builtins.property
     def chat_template_kwargs(self) -> _struct_pb2.Struct:

@@ -1,20 +1,48 @@
 """Tests of what family and model come to."""
 
+import json
+from dataclasses import replace
+from typing import Any
+
+import jsonschema
 import pytest
 
-from service.adapters.base import THINK
+from service.adapters.base import THINK, ModelAdapter
 from service.adapters.chat_format import ChatFormat
 from service.adapters.chatml import CHATML
+from service.adapters.deepseek import DEEPSEEK_R1
 from service.adapters.default import DEFAULT
+from service.adapters.gemma import GEMMA4
 from service.adapters.gpt_oss import GPT_OSS
 from service.adapters.granite import GRANITE
 from service.adapters.llama import LLAMA3
 from service.adapters.mistral import MISTRAL
+from service.engine.frames import Thinking
 from service.errors import InvalidField, NoChatTemplate, SetupError, UnsupportedField
+from service.text.answer import AnswerForm
+from service.text.parser import Parser
+from service.text.pieces import CallText, Ended, Text
 from service.text.tokenizer import Tokenizer
-from service.types import Message, Role, Tool
+from service.text.tools.registry import SYNTAXES
+from service.text.tools.syntax import ToolSyntax
+from service.types import (
+    Constraint,
+    Effort,
+    FinishReason,
+    Message,
+    Reasoning,
+    Role,
+    Rule,
+    Stopping,
+    Tool,
+    ToolMode,
+    ToolUse,
+)
 from tests.service.adapters.families import CONVERSATION, TOKENS, USER, chat_format, published
+from tests.service.text.grammars import drawn, favourites, problem
 from tests.service.text.tokenizers import HARMONY, byte_fallback, byte_level
+
+NO_TOOLS = ToolUse()
 
 
 def without_think() -> Tokenizer:
@@ -22,6 +50,12 @@ def without_think() -> Tokenizer:
     inner = type(byte_level()._inner)(byte_level()._inner.model)
     inner.pre_tokenizer, inner.decoder = byte_level()._inner.pre_tokenizer, byte_level()._inner.decoder
     return Tokenizer(inner)
+
+
+def syntax_of(name: str) -> ToolSyntax:
+    """Return a format of calls by its name."""
+    [found] = [syntax for syntax in SYNTAXES if syntax.name == name]
+    return found
 
 
 def names(made: ChatFormat, tokenizer: Tokenizer) -> set[str | None]:
@@ -79,12 +113,31 @@ def test_kwargs_reach_the_template() -> None:
         chat_format(CHATML, "x").render([USER], kwargs={"tools": []})
 
 
-def test_tools_reach_a_template_that_reads_them() -> None:
-    """Tools are rendered, or refused where they would be dropped."""
+def test_tools_reach_every_template() -> None:
+    """Those that show tools, and those that do not, through their system text."""
     tool = Tool("look", "Looks.", "")
     assert '"name": "look"' in chat_format(CHATML, published("qwen3")).render([USER], tools=[tool]).text
-    with pytest.raises(UnsupportedField, match="tools"):
-        chat_format(CHATML).render([USER], tools=[tool])
+    assert "<|im_start|>system\nYou have these tools" in chat_format(CHATML).render([USER], tools=[tool]).text
+
+
+@pytest.mark.parametrize(
+    ("adapter", "template", "name"),
+    [
+        (CHATML, "qwen3", "hermes"),
+        (CHATML, None, "hermes"),
+        (GPT_OSS, "gpt-oss", "harmony"),
+        (GPT_OSS, None, "hermes"),
+        (GRANITE, "granite-3.3", "granite"),
+        (MISTRAL, "mistral-nemo", "mistral"),
+        (MISTRAL, "mistral-7b-v0.2", "hermes"),
+        (DEEPSEEK_R1, "r1-distill", "hermes"),
+        (GEMMA4, "gemma-4", "gemma4"),
+    ],
+)
+def test_calls_are_written_as_the_template_has_them(adapter: ModelAdapter, template: str | None, name: str) -> None:
+    """In the family's format where the template shows tools, else in that of the system text."""
+    made = chat_format(adapter, template and published(template))
+    assert made.syntax is syntax_of(name)
 
 
 @pytest.mark.parametrize(
@@ -149,3 +202,199 @@ def test_a_sentencepiece_model_renders_too() -> None:
     assert rendered.text == "<s>[INST] Be brief.\n\nHi? [/INST] Ho.</s>[INST] And? [/INST]"
     assert rendered.ids == tokenizer.encode(rendered.text, add_special=False)
     assert rendered.ids[0] == tokenizer.token_id("<s>")
+
+
+QWEN3, HARMONY_TEMPLATE = published("qwen3"), published("gpt-oss")
+SCHEMA = Constraint(Rule.JSON_SCHEMA, '{"type": "object"}')
+WEATHER = Tool("weather", "", '{"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]}')
+CLOCK = Tool("clock", "", '{"type": "object", "properties": {"zone": {"enum": ["utc"]}}, "required": ["zone"]}')
+BOTH = (WEATHER, CLOCK)
+
+
+def form(made: ChatFormat, use: ToolUse = NO_TOOLS, **asked: Any) -> AnswerForm:
+    """Render a question and say how it is answered."""
+    rendering = {name: asked[name] for name in ("kwargs", "reasoning") if name in asked}
+    chat = made.render([USER], tools=use.shown, **rendering)
+    return made.answer(chat, use=use, **asked)
+
+
+def test_nothing_asked_for_is_nothing_held() -> None:
+    """No grammar, no bound and no search for calls."""
+    made = chat_format(CHATML, QWEN3)
+    assert form(made) == AnswerForm(made.markup)
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "kwargs", "shown", "budget"),
+    [
+        (Reasoning(), {}, True, None),
+        (Reasoning(Effort.NONE), {}, False, 0),
+        (Reasoning(Effort.HIGH), {}, True, None),
+        (Reasoning(Effort.NONE, budget=5), {}, False, 0),
+        (Reasoning(budget=5), {}, True, 5),
+        (Reasoning(Effort.NONE), {"enable_thinking": True}, True, None),
+        (Reasoning(Effort.HIGH), {"enable_thinking": False}, False, None),
+        (Reasoning(Effort.HIGH, budget=5), {"enable_thinking": False}, False, 5),
+    ],
+)
+def test_effort_is_told_to_the_template_and_none_is_kept(
+    reasoning: Reasoning, kwargs: dict[str, object], shown: bool, budget: int | None
+) -> None:
+    """The template's switch follows it, unless the request sets it; none and a budget bind the engine."""
+    made = chat_format(CHATML, QWEN3)
+    rendered = made.render([USER], reasoning=reasoning, kwargs=kwargs)
+    assert ("<think>\\n\\n</think>" not in rendered.text.replace("\n", "\\n")) is shown
+    thinking = form(made, reasoning=reasoning, kwargs=kwargs).thinking
+    assert (thinking and thinking.budget) == budget
+
+
+def test_a_template_that_always_thinks_can_be_stopped() -> None:
+    """It has no switch, and leaves the reasoning open; a budget of nothing ends it at once."""
+    made = chat_format(CHATML, published("qwq"))
+    answer = form(made, reasoning=Reasoning(Effort.NONE))
+    tokenizer = byte_level()
+    assert answer.thinking == Thinking(
+        budget=0,
+        opening=tokenizer.encode("<think>", add_special=False),
+        closing=tokenizer.encode("</think>", add_special=False),
+        ending=tokenizer.encode("\n</think>\n\n", add_special=False),
+        is_open=True,
+    )
+
+
+def test_harmony_is_ended_as_it_writes() -> None:
+    """After the reasoning comes the header of an answer in words, or with tools the beginning of any message."""
+    made = chat_format(GPT_OSS, HARMONY_TEMPLATE, *HARMONY)
+    tokenizer = byte_level(*HARMONY)
+    rendered = made.render([USER], reasoning=Reasoning(Effort.NONE))
+    assert "Reasoning: low" in rendered.text
+    for use, ending in (
+        (NO_TOOLS, "<|end|><|start|>assistant<|channel|>final<|message|>"),
+        (ToolUse(BOTH, ToolMode.AUTO), "<|end|><|start|>assistant"),
+    ):
+        thinking = form(made, use, reasoning=Reasoning(budget=3)).thinking
+        assert thinking is not None
+        assert tokenizer.decode(thinking.ending, skip_special=False) == ending
+
+
+@pytest.mark.parametrize(("reasoning", "field"), [(Reasoning(budget=5), "budget"), (Reasoning(Effort.NONE), "effort")])
+def test_a_bound_that_cannot_be_kept_is_refused(reasoning: Reasoning, field: str) -> None:
+    """Markers that are several tokens cannot be counted from; nothing is ignored."""
+    made = ChatFormat.of(
+        CHATML,
+        without_think(),
+        chat_template="{{ messages[0].content }}<think> </think>",
+        special_tokens={},
+        stop_ids=[],
+    )
+    with pytest.raises(UnsupportedField) as caught:
+        form(made, reasoning=reasoning)
+    assert caught.value.field == f"reasoning.{field}"
+
+
+def test_a_model_that_never_thinks_takes_any_bound() -> None:
+    """It keeps it anyway."""
+    made = ChatFormat.of(CHATML, without_think(), chat_template="x", special_tokens={}, stop_ids=[])
+    assert form(made, reasoning=Reasoning(Effort.NONE, budget=0)) == AnswerForm()
+
+
+MODELS = {
+    "qwen3": (CHATML, "qwen3", (), "<think>\nhm\n</think>\n\n"),
+    "qwq": (CHATML, "qwq", (), "hm\n</think>\n\n"),
+    "fallback": (CHATML, None, (), ""),
+    "gpt-oss": (GPT_OSS, "gpt-oss", tuple(HARMONY), "<|channel|>analysis<|message|>hm<|end|><|start|>assistant"),
+    "gpt-oss without tools": (
+        GPT_OSS,
+        None,
+        tuple(HARMONY),
+        "<|channel|>analysis<|message|>hm<|end|><|start|>assistant",
+    ),
+    "granite": (GRANITE, "granite-3.3", ("<|tool_call|>",), "<think>hm</think>"),
+    "mistral": (MISTRAL, "mistral-nemo", ("[TOOL_CALLS]",), "[THINK]hm[/THINK]"),
+    "gemma4": (GEMMA4, "gemma-4", ("<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", '<|"|>'), ""),
+    "llama": (
+        LLAMA3,
+        "{% if tools %}{{ tools | tojson }}{% endif %}{{ messages[0].content }}",
+        ("<|python_tag|>",),
+        "",
+    ),
+}
+USES = {
+    "required": (ToolUse(BOTH, ToolMode.REQUIRED), None),
+    "one": (ToolUse(BOTH, ToolMode.REQUIRED, parallel=False), None),
+    "named": (ToolUse(BOTH, ToolMode.FUNCTION, "clock"), None),
+    "or a schema": (ToolUse(BOTH, ToolMode.AUTO), SCHEMA),
+    "strict": (ToolUse(tuple(replace(tool, strict=True) for tool in BOTH), ToolMode.AUTO), None),
+}
+
+
+def read(answer: AnswerForm, tokenizer: Tokenizer, ids: list[int]) -> tuple[list[tuple[str, str]], str, FinishReason]:
+    """Read an output: its calls with their arguments, its text, and how it ended."""
+    assert answer.calls
+    parser = Parser(
+        tokenizer,
+        Stopping(),
+        answer.markup,
+        reasoning_open=answer.reasoning_open,
+        calls=answer.calls.syntax.reader(answer.calls.tools),
+        parallel=answer.calls.several,
+    )
+    pieces = [*parser.feed(ids), *parser.end(FinishReason.STOP)]
+    calls: list[tuple[str, str]] = []
+    for piece in pieces:
+        if isinstance(piece, CallText):
+            if piece.name:
+                calls.append((piece.name, ""))
+            calls[-1] = (calls[-1][0], calls[-1][1] + piece.arguments)
+    assert isinstance(pieces[-1], Ended)
+    return calls, "".join(piece.text for piece in pieces if isinstance(piece, Text)), pieces[-1].reason
+
+
+@pytest.mark.parametrize("kind", USES)
+@pytest.mark.parametrize("name", MODELS)
+def test_calls_that_are_enforced_are_read_as_calls(name: str, kind: str) -> None:
+    """Whatever the model and its markers: names are those of the tools, and arguments hold to their schemas."""
+    adapter, template, special, thought = MODELS[name]
+    source = template if template is None or "{%" in template else published(template)
+    made, tokenizer = chat_format(adapter, source, *special), byte_level(*special)
+    use, constraint = USES[kind]
+    answer = form(made, use, constraint=constraint)
+    assert answer.grammar
+    assert problem(answer.grammar.text, tokenizer) == ""
+    liked = favourites(tokenizer, "</think>", "[/THINK]", *special)
+    read_calls = 0
+    for seed in range(4):
+        first = tokenizer.encode(thought * (seed % 2), add_special=False)
+        ids, complete = drawn(answer.grammar.text, tokenizer, seed, favoured=liked, first=first, most=200)
+        if not complete:
+            continue
+        calls, text, reason = read(answer, tokenizer, ids)
+        read_calls += len(calls)
+        for called, arguments in calls:
+            [tool] = [tool for tool in use.callable if tool.name == called]
+            jsonschema.validate(json.loads(arguments), json.loads(tool.parameters))
+        if use.is_forced:
+            assert calls
+            assert (text.strip(), reason) == ("", FinishReason.TOOL_CALLS)
+            assert use.several or len(calls) == 1
+        elif constraint and not calls:
+            assert isinstance(json.loads(text), dict)
+    assert read_calls or not use.is_forced
+
+
+def test_a_tool_that_cannot_be_enforced_is_named() -> None:
+    """By its place in the request, where the engine says in which line of the grammar the fault is."""
+    bad = Tool("bad", "", '{"type": "object", "properties": {"a": {"type": "string", "pattern": "(?=a)"}}}')
+    made = chat_format(CHATML, QWEN3)
+    use = ToolUse((WEATHER, bad, CLOCK), ToolMode.REQUIRED)
+    answer = form(made, use)
+    assert answer.grammar
+    line = int(problem(answer.grammar.text, byte_level()).removeprefix("at ").partition("(")[0])
+    refusal = answer.grammar.refusal(f"line {line}, column 3: look-around is not supported")
+    assert (refusal.field, refusal.reason) == (
+        "tools[1].parameters_json", "cannot be enforced: look-around is not supported",
+    )  # fmt: skip
+    assert answer.grammar.refusal("it is too large").field == "tools"
+    named = form(made, replace(use, mode=ToolMode.FUNCTION, name="bad"))
+    assert named.grammar
+    assert named.grammar.refusal("it is too large").field == "tools[1].parameters_json"

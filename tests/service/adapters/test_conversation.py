@@ -1,9 +1,11 @@
 """Tests of what a template is given to render."""
 
+from dataclasses import replace
+
 import pytest
 
 from service.adapters.conversation import Conversation
-from service.errors import InvalidField, UnsupportedField
+from service.errors import InvalidField
 from service.text.template import ChatTemplate
 from service.types import Message, Role, Tool, ToolCall
 from tests.service.adapters.families import CONVERSATION, SYSTEM, TOKENS, USER, published
@@ -85,14 +87,14 @@ def test_names_reasoning_and_ids_are_handed_over() -> None:
     assert told == [
         {"role": "user", "content": "Hi?", "name": "Ann"},
         {"role": "assistant", "content": "Ho.", "reasoning_content": "hm", "thinking": "hm"},
-        {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "type": "function", "function": call}]},
-        {"role": "tool", "content": "42", "tool_call_id": "c1"},
+        {"role": "assistant", "content": "", "tool_calls": [{"id": "c1", "type": "function", "function": call}]},
+        {"role": "tool", "content": "42", "name": "look", "tool_call_id": "c1"},
     ]
     assert isinstance(told[2]["tool_calls"][0]["function"]["arguments"]["n"], float)  # type: ignore[index]
 
 
 def test_no_content_is_none_where_the_template_asks_for_it() -> None:
-    """Beside tool calls no content is None for a template that tests it, else an empty text."""
+    """Beside tool calls no content is an empty text, and None for a template that shows the calls only then."""
     assert conversation(published("r1-distill")).messages([CALL])[0]["content"] is None
     assert conversation(published("gpt-oss")).messages([CALL])[0]["content"] == ""
     assert spoken(GENERIC, Message(Role.ASSISTANT, None, reasoning="hm")) == [("assistant", "")]
@@ -107,22 +109,122 @@ def test_reasoning_is_a_part_of_the_content_for_templates_that_read_it_so() -> N
     assert conversation(GENERIC, thinking_parts=True).messages(messages)[1]["content"] == "Ho."
 
 
-@pytest.mark.parametrize(
-    ("messages", "field"),
-    [([USER, CALL], "messages[1].tool_calls"), ([USER, ANSWER, RESULT], "messages[2].role")],
-)
-def test_calls_and_results_that_the_template_does_not_know_are_unsupported(messages: list[Message], field: str) -> None:
-    """A conversation with tools is refused, by its path, where the template would drop them."""
-    with pytest.raises(UnsupportedField) as caught:
-        conversation(GENERIC).messages(messages)
-    assert caught.value.field == field
+def test_calls_and_results_that_the_template_does_not_know_are_said_as_text() -> None:
+    """Neither is dropped; the results of several calls and what the user says next are one message."""
+    second = Message(Role.TOOL, "43", tool_call_id="c2")
+    call = '<tool_call>\n{"name": "look", "arguments": {"n": 1.0, "big": 12345678901234567890}}\n</tool_call>'
+    results = "<tool_response>\n42\n</tool_response>\n<tool_response>\n43\n</tool_response>"
+    assert spoken(GENERIC, USER, replace(CALL, content="I look."), RESULT, second, USER, ANSWER) == [
+        ("user", "Hi?"), ("assistant", f"I look.\n{call}"), ("user", f"{results}\nHi?"), ("assistant", "Ho."),
+    ]  # fmt: skip
 
 
 def test_paths_count_the_messages_of_the_request() -> None:
-    """A path names the caller's message, though instructions before it became one."""
-    with pytest.raises(UnsupportedField) as caught:
-        conversation(GENERIC).messages([SYSTEM, SYSTEM, USER, CALL])
-    assert caught.value.field == "messages[3].tool_calls"
+    """A path names the caller's message, though instructions before it became one and tools were put in."""
+    bad = Message(Role.ASSISTANT, None, tool_calls=(ToolCall("c", "f", "[]"),))
+    for source in (GENERIC, published("qwen3")):
+        with pytest.raises(InvalidField) as caught:
+            conversation(source).messages([SYSTEM, SYSTEM, USER, bad], [LOOK])
+        assert caught.value.field == "messages[3].tool_calls[0].arguments"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "qwen3",
+        "gpt-oss",
+        "gemma-4",
+        "mistral-nemo",
+        "deepseek-v3.1",
+        "r1-distill",
+        "granite-3.3",
+        "ministral-3-reasoning",
+    ],
+)
+@pytest.mark.parametrize("content", [None, "", "Let me look."])
+def test_every_template_shows_a_call_and_its_result(name: str, content: str | None) -> None:
+    """Whatever it wants of ids, of arguments and of the content beside a call: OpenAI's clients send only theirs."""
+    call = ToolCall("call_0a1b2c3d4e5f6a7b8c9d0e1f", "look_up", '{"place": "Köln", "deep": {"n": [1, 2]}}')
+    asked = Message(Role.ASSISTANT, content, tool_calls=(call,), reasoning="hm")
+    found = Message(Role.TOOL, "It rains.", tool_call_id=call.id)
+    template = ChatTemplate(published(name), TOKENS)
+    told = Conversation(template).messages([USER, asked, found])
+    text = template.render(told, tools=None, kwargs={})
+    assert all(part in text for part in ("look_up", "Köln", "It rains."))
+    assert "{'" not in text
+
+
+def test_ids_that_a_template_refuses_are_replaced_alike() -> None:
+    """A call's and its result's stay the same, and those that it takes are kept."""
+    calls = (ToolCall("call_0a1b2c3d4e5f6a7b8c9d0e1f", "f", "{}"), ToolCall("abc123def", "g", "{}"))
+    results = [Message(Role.TOOL, "1", tool_call_id=call.id) for call in calls]
+    told = conversation(published("mistral-nemo")).messages(
+        [USER, Message(Role.ASSISTANT, None, tool_calls=calls), *results]
+    )
+    made = [call["id"] for call in told[1]["tool_calls"]]  # type: ignore[attr-defined]
+    assert [message["tool_call_id"] for message in told[2:]] == made
+    assert (len(made[0]), made[0].isalnum(), made[1]) == (9, True, "abc123def")
+
+
+def test_arguments_are_text_where_the_template_joins_them() -> None:
+    """A template that adds them to a string gets JSON text, one that prints them as JSON a mapping."""
+    joins = (
+        "{% for m in messages %}{% for c in m.tool_calls or [] %}{{ c.function.name + c.function.arguments }}"
+        "{% endfor %}{{ m.content }}{% endfor %}"
+    )
+    for source, kind in ((joins, str), (joins.replace(" + ", " ~ "), str), (published("qwen3"), dict)):
+        [message] = conversation(source).messages([CALL])
+        assert isinstance(message["tool_calls"][0]["function"]["arguments"], kind)  # type: ignore[index]
+
+
+def test_words_beside_calls_come_before_them_where_they_would_hide_them() -> None:
+    """R1's template shows the calls of a message only if it says nothing."""
+    told = conversation(published("r1-distill")).messages([USER, replace(CALL, content="I look."), RESULT])
+    assert [(message["content"], "tool_calls" in message) for message in told] == [
+        ("Hi?", False), ("I look.", False), (None, True), ("42", False),
+    ]  # fmt: skip
+
+
+def test_reasoning_is_left_out_where_it_may_not_stand_beside_a_text() -> None:
+    """GPT-OSS' template takes one of the two beside calls."""
+    [said] = conversation(published("gpt-oss")).messages([replace(CALL, content="I look.", reasoning="hm")])
+    assert (said["content"], "thinking" in said) == ("I look.", False)
+
+
+LOOK = Tool("look", "Looks.", '{"type": "object", "x": 1}')
+
+
+@pytest.mark.parametrize("messages", [[USER], [SYSTEM, USER], [DEVELOPER, SYSTEM, USER, ANSWER, USER]])
+def test_a_template_without_tools_has_them_in_its_system_text(messages: list[Message]) -> None:
+    """After the instructions that there are, or in the user's message where the template takes none."""
+    for source, role in ((GENERIC, "system"), (NO_SYSTEM, "user"), (published("r1-distill"), "system")):
+        made = conversation(source)
+        assert made.tools([LOOK]) is None
+        told = made.messages(messages, [LOOK])
+        assert told[0]["role"] == role
+        content = str(told[0]["content"])
+        assert '"name": "look"' in content
+        assert "<tool_call>" in content
+        assert "Be brief." not in content or content.index("Be brief.") < content.index("look")
+
+
+def test_calls_are_said_as_the_system_text_asks_for_them() -> None:
+    """Even where the template knows calls of another kind."""
+    told = conversation(published("r1-distill")).messages([USER, CALL, RESULT], [LOOK])
+    assert [message["role"] for message in told] == ["system", "user", "assistant", "user"]
+    assert "<tool_call>" in str(told[2]["content"])
+
+
+def test_a_template_that_shows_tools_gets_no_system_text() -> None:
+    """It says what it wants to say of them."""
+    assert [message["role"] for message in conversation(published("qwen3")).messages([USER], [LOOK])] == ["user"]
+
+
+def test_a_result_names_its_function() -> None:
+    """Clients leave the name to the id; a name that is there is kept."""
+    named = replace(RESULT, name="mine")
+    told = conversation(published("qwen3")).messages([USER, CALL, RESULT, named])
+    assert [message.get("name") for message in told] == [None, None, "look", "mine"]
 
 
 def test_tools_have_the_shape_of_openai() -> None:
@@ -135,13 +237,6 @@ def test_tools_have_the_shape_of_openai() -> None:
             "name": "rest", "description": "", "parameters": {"type": "object", "properties": {}}}},
     ]  # fmt: skip
     assert conversation(GENERIC).tools([]) is None
-
-
-def test_tools_that_the_template_does_not_read_are_unsupported() -> None:
-    """Tools are refused rather than dropped."""
-    with pytest.raises(UnsupportedField) as caught:
-        conversation(GENERIC).tools([Tool("look", "", "")])
-    assert caught.value.field == "tools"
 
 
 @pytest.mark.parametrize("text", ["{", "nope", "[1]", '"x"', "[" * 100_000, "\ud800", '{"a": NaN}'])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.engine.frames import Abort, Logprob, Progress, Queued, Row, Submit
-from service.errors import ContextTooLong, DeadlineExceeded, EngineFault, InsufficientMemory, Unavailable
+from service.errors import ContextTooLong, DeadlineExceeded, EngineFault, InsufficientMemory, InvalidField, Unavailable
 from service.pool import generation as module
 from service.pool.events import Completed, GenerationEvent, Prefilled, Said, Started
 from service.pool.events import Queued as Waiting
@@ -17,11 +17,15 @@ from service.pool.facts import ModelFacts
 from service.pool.generation import Generation
 from service.pool.model import Model
 from service.pool.prompt import Prompt
-from service.text.pieces import Ended, Text
-from service.types import Ask, FinishReason, Origin, Output, Sampling, Stopping
+from service.text.answer import AnswerForm, Calls
+from service.text.grammar import Grammar
+from service.text.pieces import CallText, Ended, Text
+from service.text.tools.hermes import HERMES
+from service.types import Ask, FinishReason, Origin, Output, Sampling, Stopping, Tool
 from tests.service.fakes import FakeEngines, FakeProcess, ids, logprob, token
 from tests.service.pool.conftest import MakeModel, load
 
+PLAIN = AnswerForm()
 LENGTH = Ended(FinishReason.LENGTH)
 END = token("<|im_end|>")
 ORIGIN = Origin("me", arrived=1)
@@ -38,11 +42,13 @@ def process(model: Model, engines: FakeEngines) -> FakeProcess:
     return engines.process
 
 
-def generation(model: Model, prompt: Sequence[int] = (1, 2, 3), text: str = "", **fields: Any) -> Generation:
+def generation(
+    model: Model, prompt: Sequence[int] = (1, 2, 3), text: str = "", answer: AnswerForm = PLAIN, **fields: Any
+) -> Generation:
     """Submit a greedy request; `fields` are those of Ask."""
     assert model.facts is not None
     ask = replace(Ask("mine", "r", Sampling(temperature=0), Stopping()), **fields)
-    return Generation(model, model.facts, Prompt(list(prompt), text), ask, ORIGIN)
+    return Generation(model, model.facts, Prompt(list(prompt), text, answer), ask, ORIGIN)
 
 
 async def said_by(running: Generation) -> list[Said]:
@@ -140,6 +146,60 @@ async def test_a_choice_that_fails_fails_the_request(
     assert await process.heard(Abort) == Abort(seq, None)
     running.close()
     assert (model.running, process.unheard) == (0, [])
+
+
+async def test_a_grammar_that_cannot_be_used_is_blamed_on_its_field(model: Model, process: FakeProcess) -> None:
+    """The engine's words are the reason; a fault of the engine's own in the same words is no fault of the caller's."""
+    answer = AnswerForm(grammar=Grammar("start: /(/", "constraint.regex"))
+    running = generation(model, answer=answer, n=2)
+    process.step(Row((await process.heard(Submit)).seq, [], "invalid", error="line 1, column 8: unclosed group"))
+    with pytest.raises(InvalidField) as raised:
+        await running.take()
+    assert (raised.value.field, raised.value.reason) == ("constraint.regex", "cannot be enforced: unclosed group")
+    assert (model.running, await process.heard(Abort)) == (0, Abort(1, None))
+    running = generation(model, answer=answer)
+    process.step(Row((await process.begin()).seq, [], "error", error="unclosed group"))
+    with pytest.raises(EngineFault):
+        await running.take()
+
+
+async def test_what_nothing_may_follow_is_complete(model: Model, process: FakeProcess) -> None:
+    """It stops without a stop token, and its last token is part of the answer."""
+    running = generation(model, answer=AnswerForm(grammar=Grammar('start: "ab"', "constraint.grammar")))
+    seq = (await process.begin()).seq
+    process.step(Row(seq, ids("a")))
+    process.step(Row(seq, ids("b"), "complete"))
+    said = await said_by(running)
+    assert (text_of(0, said), of(0, said)[-1]) == ("ab", Ended(FinishReason.STOP))
+    assert completed(said).usage.completion == 2
+
+
+WEATHER = Tool("weather", "", "{}")
+CALL = '<tool_call>\n{"name": "weather", "arguments": {"a": 1}}\n</tool_call>'
+
+
+async def test_each_choice_has_its_own_calls(model: Model, process: FakeProcess) -> None:
+    """They are read from the answer, with ids of their own, and the choice ends for them."""
+    calls = Calls(HERMES, (WEATHER,))
+    running = generation(model, answer=AnswerForm(calls=calls), n=2)
+    seq = (await process.begin()).seq
+    process.step(*(Row(seq, [*ids(CALL), END], "stop", choice) for choice in (0, 1)))
+    said = await said_by(running)
+    names = [[event for event in of(choice, said) if isinstance(event, CallText) and event.name] for choice in (0, 1)]
+    assert [[(call.index, call.name) for call in each] for each in names] == [[(0, "weather")]] * 2
+    assert names[0][0].id != names[1][0].id
+    assert [of(choice, said)[-1] for choice in (0, 1)] == [Ended(FinishReason.TOOL_CALLS, stop_token=END)] * 2
+
+
+async def test_the_first_call_ends_a_choice_that_may_have_one(model: Model, process: FakeProcess) -> None:
+    """The engine is told that nobody waits for more."""
+    running = generation(model, answer=AnswerForm(calls=Calls(HERMES, (WEATHER,), several=False)))
+    seq = (await process.begin()).seq
+    process.step(Row(seq, ids(CALL + CALL)))
+    said = await said_by(running)
+    assert [event.name for event in of(0, said) if isinstance(event, CallText) and event.name] == ["weather"]
+    assert of(0, said)[-1] == Ended(FinishReason.TOOL_CALLS)
+    assert await process.heard(Abort) == Abort(seq, None)
 
 
 async def test_a_request_that_never_starts_may_run_out_of_time(model: Model, process: FakeProcess) -> None:

@@ -11,10 +11,13 @@ from service.engine import frames
 from service.pool.facts import ModelFacts
 from service.pool.prompt import Prompt
 from service.pool.submission import resolve, submission
+from service.text.answer import AnswerForm
+from service.text.grammar import Grammar
 from service.types import Ask, Cache, Origin, Output, Sampling, Stopping
 from tests.service.fakes import loaded, token
 
 OWN = frames.Defaults(temperature=0.3, top_p=0.8, top_k=7, min_p=0.1, repetition_penalty=1.1)
+BOUND = frames.Thinking(3, [1], [2], [2, 4])
 ORIGIN = Origin("me", arrived=1.0)
 
 
@@ -56,13 +59,14 @@ def test_nothing_asked_for_costs_nothing(facts: ModelFacts) -> None:
     assert (submit.choices, submit.logprobs, submit.prompt_logprobs, submit.report) == (1, -1, -1, False)
     assert (submit.priority, submit.deadline, submit.salt, submit.bypass) == (0, None, "", False)
     assert (submit.prompt, submit.max_tokens, submit.boundaries) == ([1, 2, 3], 997, [])
+    assert (submit.grammar, submit.thinking) == ("", None)
 
 
 def test_all_that_is_asked_for_is_told(facts: ModelFacts) -> None:
     """In the engine's words."""
     submit = submitted(
         facts,
-        Prompt([1, 2, 3], boundaries=[1, 2]),
+        Prompt([1, 2, 3], answer=AnswerForm(grammar=Grammar("start: /a/", "tools"), thinking=BOUND), boundaries=[1, 2]),
         Origin("me", arrived=1.0, deadline=2.5),
         stopping=Stopping(max_tokens=7, min_tokens=2),
         output=Output(logprobs=True, top_logprobs=5, prompt_logprobs=0, progress=True),
@@ -74,6 +78,7 @@ def test_all_that_is_asked_for_is_told(facts: ModelFacts) -> None:
     assert (submit.caller, submit.priority, submit.deadline) == ("me", -4, 2.5)
     assert (submit.salt, submit.bypass, submit.boundaries) == ("salt", True, [1, 2])
     assert (submit.max_tokens, submit.min_tokens) == (7, 2)
+    assert (submit.grammar, submit.thinking) == ("start: /a/", BOUND)
 
 
 def test_log_probabilities_without_alternatives_are_some(facts: ModelFacts) -> None:

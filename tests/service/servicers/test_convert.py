@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -14,8 +15,24 @@ from grpc import aio
 
 from mlx_grpc.v1 import generation_pb2 as pb
 from service.errors import FieldError, UnsupportedField
-from service.servicers.convert import to_ask, to_mapping, to_messages, to_tools
-from service.types import MAX_JSON, MAX_KWARGS, MAX_MESSAGES, MAX_PARTS, MAX_TOOLS, Cache, Output, Role
+from service.servicers.convert import to_ask, to_mapping, to_messages, to_reasoning, to_tool_use, to_tools
+from service.types import (
+    MAX_JSON,
+    MAX_KWARGS,
+    MAX_MESSAGES,
+    MAX_PARTS,
+    MAX_TOOLS,
+    Cache,
+    Constraint,
+    Effort,
+    Output,
+    Reasoning,
+    Role,
+    Rule,
+    Tool,
+    ToolMode,
+    ToolUse,
+)
 from tests.calls import Request, answer, chat_request, refused, text_request
 
 QUESTION, REPLY = "What is two and two?", "Four."
@@ -37,6 +54,14 @@ def stopped(**stopping: Any) -> pb.GenerateRequest:
 
 def scored(**output: Any) -> pb.GenerateRequest:
     return text_request("hello", output=output)
+
+
+def called_for(*tools: dict[str, Any], mode: str | int = 0, name: str = "", **fields: Any) -> pb.ChatRequest:
+    return chat_request(QUESTION, tools=list(tools), toolChoice={"mode": mode, "functionName": name}, **fields)
+
+
+def held(constraint: dict[str, Any]) -> pb.GenerateRequest:
+    return text_request("hello", constraint=constraint)
 
 
 BAD_FIELDS: list[tuple[str, Request]] = [
@@ -101,6 +126,44 @@ BAD_FIELDS: list[tuple[str, Request]] = [
     ("stopping.stop_token_ids", stopped(stopTokenIds=[5] * 100_000)),
     ("sampling.logit_bias", sampled(logitBias={str(number): 1 for number in range(20_000)})),
     ("chat_template_kwargs", chat_request(QUESTION, chatTemplateKwargs={"a": [1] * 20_000})),
+    ("tools[0].name", called_for({})),
+    ("tools[0].name", called_for({"name": "x" * 65})),
+    ("tools[0].name", called_for({"name": "a b"})),
+    ("tools[1].name", called_for({"name": "f"}, {"name": "f"})),
+    ("tools[1].parameters_json", called_for({"name": "f"}, {"name": "g", "parametersJson": "[]"})),
+    ("tools[0].parameters_json", called_for({"name": "f", "parametersJson": '{"a": NaN}'})),
+    ("tools[0].parameters_json", called_for({"name": "f", "parametersJson": '{"a": 1e999}'})),
+    ("tools[0].parameters_json", called_for({"name": "f", "parametersJson": '{"a": "\\ud800"}'})),
+    ("tool_choice.mode", called_for(mode="TOOL_CHOICE_MODE_REQUIRED")),
+    ("tool_choice.mode", called_for(mode="TOOL_CHOICE_MODE_FUNCTION", name="f")),
+    ("tool_choice.mode", called_for({"name": "f"}, mode=9)),
+    ("tool_choice.function_name", called_for({"name": "f"}, mode="TOOL_CHOICE_MODE_FUNCTION", name="g")),
+    ("tool_choice.function_name", called_for({"name": "f"}, mode="TOOL_CHOICE_MODE_FUNCTION")),
+    ("tool_choice.function_name", called_for({"name": "f"}, mode="TOOL_CHOICE_MODE_AUTO", name="f")),
+    (
+        "constraint",
+        called_for({"name": "f"}, mode="TOOL_CHOICE_MODE_REQUIRED", constraint={"jsonObject": True}),
+    ),
+    ("reasoning.effort", chat_request(QUESTION, reasoning={"effort": "much"})),
+    ("reasoning.budget", chat_request(QUESTION, reasoning={"budget": -1})),
+    ("constraint.rule", held({})),
+    ("constraint.json_object", held({"jsonObject": False})),
+    ("constraint.json_schema", held({"jsonSchema": ""})),
+    ("constraint.json_schema", held({"jsonSchema": "[]"})),
+    ("constraint.json_schema", held({"jsonSchema": '{"type": "string"'})),
+    ("constraint.json_schema", held({"jsonSchema": "[" * 10_000})),
+    ("constraint.json_schema", held({"jsonSchema": '{"a": "' + "x" * MAX_JSON + '"}'})),
+    ("constraint.json_schema", held({"jsonSchema": '{"const": Infinity}'})),
+    ("constraint.json_schema", held({"jsonSchema": '{"const": "\\ud800"}'})),
+    ("constraint.regex", held({"regex": ""})),
+    ("constraint.regex", held({"regex": "x" * 65_537})),
+    ("constraint.grammar", held({"grammar": ""})),
+    ("constraint.grammar", held({"grammar": "x" * 65_537})),
+    ("constraint.choice.options", held({"choice": {}})),
+    ("constraint.choice.options", held({"choice": {"options": ["x"] * 4097}})),
+    ("constraint.choice.options", held({"choice": {"options": ["x" * 4000] * 70}})),
+    ("constraint.choice.options[1]", held({"choice": {"options": ["x", ""]}})),
+    ("constraint.choice.options[0]", held({"choice": {"options": ["x" * 4097]}})),
 ]
 
 
@@ -118,7 +181,9 @@ async def test_a_bad_field_is_named_and_the_next_request_works(
 SERVED = {
     *("model", "request_id", "messages", "chat_template_kwargs", "text", "token_ids", "sampling", "stopping"),
     *("n", "priority", "cache.salt", "cache.bypass", "output.logprobs", "output.top_logprobs"),
-    *("output.prompt_logprobs", "output.token_ids", "output.echo", "output.progress"),
+    *("output.prompt_logprobs", "output.token_ids", "output.echo", "output.progress", "parallel_tool_calls"),
+    *("tools", "tool_choice.mode", "tool_choice.function_name", "reasoning.effort", "reasoning.budget"),
+    *(f"constraint.{rule}" for rule in ("json_schema", "json_object", "regex", "grammar", "choice.options")),
 }
 """Fields that have an effect; those of sampling, stopping and messages all do."""
 
@@ -170,23 +235,10 @@ def test_a_field_that_is_not_served_is_refused(message: type[Request], path: str
     assert path == raised.value.field or path.startswith(f"{raised.value.field}.")
 
 
-@pytest.mark.parametrize(
-    ("fields", "path"),
-    [
-        ({"lora": "mine"}, "lora"),
-        ({"tools": [{"name": "f"}]}, "tools"),
-        ({"toolChoice": {"mode": "TOOL_CHOICE_MODE_REQUIRED"}}, "tool_choice.mode"),
-        ({"parallelToolCalls": False}, "parallel_tool_calls"),
-        ({"reasoning": {"budget": 0}}, "reasoning.budget"),
-        ({"constraint": {"regex": "a"}}, "constraint"),
-    ],
-)
-async def test_what_is_not_served_is_unimplemented_on_the_wire(
-    channel: aio.Channel, fields: dict[str, Any], path: str
-) -> None:
-    """A client learns which field it cannot use yet, one that is set to its zero too."""
-    refusal = await refused(answer(channel, chat_request(QUESTION, **fields)))
-    assert (refusal.code, refusal.fields) == (grpc.StatusCode.UNIMPLEMENTED, [path])
+async def test_what_is_not_served_is_unimplemented_on_the_wire(channel: aio.Channel) -> None:
+    """A client learns which field it cannot use yet."""
+    refusal = await refused(answer(channel, chat_request(QUESTION, lora="mine")))
+    assert (refusal.code, refusal.fields) == (grpc.StatusCode.UNIMPLEMENTED, ["lora"])
     assert (await answer(channel, chat_request(QUESTION))).text == REPLY
 
 
@@ -252,7 +304,7 @@ def test_an_empty_text_is_content() -> None:
 
 def test_tools_need_a_name_and_an_object() -> None:
     """Their schemas are checked before a template sees them."""
-    assert to_tools([pb.Tool(name="f")])[0].parameters == "{}"
+    assert to_tools([pb.Tool(name="f")]).tools[0].parameters == "{}"
     for tool, field in (
         (pb.Tool(), "tools[0].name"),
         (pb.Tool(name="f", parameters_json="[1]"), "tools[0].parameters_json"),
@@ -310,7 +362,7 @@ def test_json_texts_have_bounds() -> None:
     tool = pb.Tool(name="f", parameters_json=object_of(MAX_JSON))
     message = pb.ChatMessage(role=pb.ROLE_ASSISTANT, tool_calls=[call])
     assert to_messages([message])[0].tool_calls[0].arguments == call.arguments
-    assert to_tools([tool])[0].parameters == tool.parameters_json
+    assert to_tools([tool]).tools[0].parameters == tool.parameters_json
     message.tool_calls[0].arguments = tool.parameters_json = object_of(MAX_JSON + 1)
     with pytest.raises(FieldError) as raised:
         to_messages([message])
@@ -322,8 +374,8 @@ def test_json_texts_have_bounds() -> None:
 
 def test_tools_have_bounds() -> None:
     """Their number."""
-    tools = [pb.Tool(name="f")] * MAX_TOOLS
-    assert len(to_tools(tools)) == MAX_TOOLS
+    tools = [pb.Tool(name=f"f{place}") for place in range(MAX_TOOLS)]
+    assert len(to_tools(tools).tools) == MAX_TOOLS
     with pytest.raises(FieldError) as raised:
         to_tools([*tools, pb.Tool(name="f")])
     assert raised.value.field == "tools"
@@ -336,3 +388,57 @@ def test_template_variables_have_bounds() -> None:
             to_mapping(json_format.ParseDict(values, Struct()))
         assert raised.value.field == "chat_template_kwargs"
     assert to_mapping(json_format.ParseDict({"a": "x" * (MAX_KWARGS - 100)}, Struct()))
+
+
+F, G = Tool("f", "", "{}"), Tool("g", "", "{}")
+
+
+@pytest.mark.parametrize(
+    ("fields", "use"),
+    [
+        ({}, ToolUse()),
+        ({"parallelToolCalls": False}, ToolUse(parallel=False)),
+        ({"toolChoice": {"mode": "TOOL_CHOICE_MODE_AUTO"}}, ToolUse(mode=ToolMode.AUTO)),
+        ({"tools": [{"name": "f"}]}, ToolUse((F,), ToolMode.AUTO)),
+        ({"tools": [{"name": "f"}], "toolChoice": {"mode": "TOOL_CHOICE_MODE_NONE"}}, ToolUse((F,), ToolMode.NONE)),
+        (
+            {"tools": [{"name": "f", "strict": True}], "toolChoice": {"mode": "TOOL_CHOICE_MODE_REQUIRED"}},
+            ToolUse((replace(F, strict=True),), ToolMode.REQUIRED),
+        ),
+        (
+            {
+                "tools": [{"name": "f"}, {"name": "g"}],
+                "toolChoice": {"mode": "TOOL_CHOICE_MODE_FUNCTION", "functionName": "g"},
+                "parallelToolCalls": True,
+            },
+            ToolUse((F, G), ToolMode.FUNCTION, "g"),
+        ),
+    ],
+)
+def test_tools_and_their_choice(fields: dict[str, Any], use: ToolUse) -> None:
+    """Tools alone may be called, and without any there are no calls."""
+    request = chat_request(QUESTION, **fields)
+    assert to_tool_use(request, to_ask(request)) == use
+
+
+@pytest.mark.parametrize(
+    ("fields", "constraint"),
+    [
+        ({"jsonSchema": '{"type": "object"}'}, Constraint(Rule.JSON_SCHEMA, '{"type": "object"}')),
+        ({"jsonSchema": "true"}, Constraint(Rule.JSON_SCHEMA, "true")),
+        ({"jsonObject": True}, Constraint(Rule.JSON_OBJECT)),
+        ({"regex": "a+"}, Constraint(Rule.REGEX, "a+")),
+        ({"grammar": 'start: "a"'}, Constraint(Rule.GRAMMAR, 'start: "a"')),
+        ({"choice": {"options": ["a", "b"]}}, Constraint(Rule.CHOICE, options=("a", "b"))),
+    ],
+)
+def test_constraints_of_both_calls(fields: dict[str, Any], constraint: Constraint) -> None:
+    """Each rule arrives as it was sent."""
+    for request in (chat_request(QUESTION, constraint=fields), held(fields)):
+        assert to_ask(request).constraint == constraint
+
+
+def test_no_reasoning_is_not_a_budget_of_none() -> None:
+    """Zero and absent differ."""
+    assert to_reasoning(pb.Reasoning()) == Reasoning()
+    assert to_reasoning(pb.Reasoning(effort="none", budget=0)) == Reasoning(Effort.NONE, 0)

@@ -8,7 +8,7 @@ from mlx_grpc.v1 import generation_pb2 as pb
 from service.pool.events import Completed, GenerationEvent, Prefilled, Queued, Started, Timings, Usage
 from service.servicers.convert import to_ask
 from service.servicers.events import EventWriter, Response
-from service.text.pieces import Ended, ReasoningEnded, ReasoningText, Text
+from service.text.pieces import CallText, Ended, ReasoningEnded, ReasoningText, Text
 from service.types import FinishReason
 from tests.calls import chat_request
 from tests.service.fakes import logprob
@@ -44,6 +44,18 @@ def test_what_says_nothing_is_not_sent() -> None:
         assert written(kind("", (1,)), pb.ChatResponse) is None
         assert chat(kind("", (1,)), **IDS).WhichOneof("event") == name
         assert chat(kind("", (1,), (logprob(-1.0),))).WhichOneof("event") == name
+
+
+def test_a_call_is_told_in_pieces() -> None:
+    """Its name once, its arguments as they form, its tokens where they are asked for; what says nothing is not sent."""
+    first, more = CallText(1, "c1", "look", token_ids=(1,)), CallText(1, arguments='{"a', token_ids=(2, 3))
+    assert chat(first).tool_call == pb.ToolCallDelta(tool_index=1, id="c1", name="look")
+    assert chat(more, **IDS).tool_call == pb.ToolCallDelta(tool_index=1, arguments_delta='{"a', token_ids=[2, 3])
+    assert [each.token for each in chat(CallText(0, logprobs=(logprob(-1.0),), token_ids=(3,))).tool_call.logprobs] == [
+        b"c"
+    ]
+    assert written(CallText(0, token_ids=(1,)), pb.ChatResponse) is None
+    assert chat(Ended(FinishReason.TOOL_CALLS)).finish.reason == pb.FINISH_REASON_TOOL_CALLS
 
 
 def test_every_event_names_its_choice() -> None:

@@ -1,11 +1,14 @@
 """Both generating calls over a real channel, on tiny models."""
 
 import asyncio
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
+import jsonschema
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from grpc import aio
@@ -615,3 +618,167 @@ async def test_a_place_in_the_queue_is_told(narrow: aio.Channel) -> None:
     running.cancel()
     kinds = [event.WhichOneof("event") async for event in events]
     assert [kind for kind in kinds if kind != "queue"] == ["started", "progress", "text", "finish", "completed"]
+
+
+WARM = {"temperature": 1.5, "seed": 7}
+"""Sampling that would never give JSON by itself."""
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 5}, "age": {"type": "integer", "minimum": 0, "maximum": 99}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+WORD = {"type": "object", "properties": {"word": {"enum": ["sky", "sea"]}}, "required": ["word"]}
+LOOK_UP = {
+    "name": "look_up",
+    "description": "Looks a word up.",
+    "parametersJson": json.dumps(WORD | {"additionalProperties": False}),
+}
+REST = {"name": "rest", "parametersJson": '{"type": "object", "properties": {}, "additionalProperties": false}'}
+
+
+def follows(constraint: dict[str, Any], text: str) -> bool:
+    """Whether a text is what a constraint asks for."""
+    match constraint:
+        case {"jsonSchema": schema}:
+            jsonschema.validate(json.loads(text), json.loads(schema))
+            return True
+        case {"jsonObject": _}:
+            return isinstance(json.loads(text), dict)
+        case {"regex": regex}:
+            return re.fullmatch(regex, text) is not None
+        case {"choice": {"options": options}}:
+            return text in options
+        case _:
+            return text in {"hi you", "ho you"}
+
+
+CONSTRAINTS: list[dict[str, Any]] = [
+    {"jsonSchema": json.dumps(PERSON)},
+    {"regex": "[a-c]{3}-[0-9]{2}"},
+    {"choice": {"options": ["yes", "no", "no idea"]}},
+    {"grammar": 'start: ("hi" | "ho") " you"'},
+]
+
+
+@pytest.mark.parametrize("constraint", CONSTRAINTS, ids=[next(iter(constraint)) for constraint in CONSTRAINTS])
+async def test_a_constraint_holds_whatever_the_model_says(channel: aio.Channel, constraint: dict[str, Any]) -> None:
+    """For every choice, of a random model at a high temperature too; it ends where nothing may follow."""
+    request = text_request(PROMPT, constraint=constraint, sampling=WARM, n=3, stopping={"maxTokens": 200})
+    result = await answer(channel, request)
+    for choice in range(3):
+        events = [event for event in result.events if event.index == choice]
+        assert follows(constraint, "".join(event.text.text for event in events))
+    assert all(event.finish.reason == pb.FINISH_REASON_STOP for event in result.events if event.HasField("finish"))
+
+
+async def test_a_constraint_holds_after_the_reasoning(channel: aio.Channel) -> None:
+    """The talker thinks as it has learned, and then says what it must."""
+    constraint = {"jsonSchema": json.dumps(PERSON)}
+    result = await answer(channel, chat_request(SKY, constraint=constraint, stopping={"maxTokens": 300}))
+    assert result.reasoning == "Short waves scatter the most."
+    assert follows(constraint, result.text)
+
+
+async def test_reasoning_that_is_switched_off_or_bounded(channel: aio.Channel) -> None:
+    """The answer comes at once, or after as many tokens as it may think for."""
+    none = await answer(channel, chat_request(SKY, reasoning={"effort": "none"}, stopping={"maxTokens": 60}))
+    assert none.reasoning.strip() == ""
+    few = await answer(channel, chat_request(SKY, reasoning={"budget": 3}, stopping={"maxTokens": 60}))
+    [whole] = [await answer(channel, chat_request(SKY))]
+    assert 0 < len(few.reasoning) < len(whole.reasoning)
+    assert whole.reasoning.startswith(few.reasoning)
+    held = await answer(channel, chat_request(SKY, reasoning={"budget": 3}, constraint=CONSTRAINTS[2]))
+    assert (held.reasoning, follows(CONSTRAINTS[2], held.text)) == (few.reasoning, True)
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+@pytest.mark.parametrize("question", [SUM, SKY])
+async def test_required_calls_are_calls(channel: aio.Channel, question: str, parallel: bool) -> None:
+    """Of the request's tools, with arguments that hold to their schemas, and nothing beside them."""
+    request = chat_request(
+        question,
+        tools=[LOOK_UP, REST],
+        toolChoice={"mode": "TOOL_CHOICE_MODE_REQUIRED"},
+        parallelToolCalls=parallel,
+        reasoning={"budget": 20},
+        stopping={"maxTokens": 300},
+    )
+    result = await answer(channel, request)
+    calls = calls_of(result)
+    if parallel and result.finish.reason == pb.FINISH_REASON_LENGTH:
+        calls.pop()  # a model that knows no calls goes on for ever
+    else:
+        assert (len(calls) == 1 or parallel, result.finish.reason) == (True, pb.FINISH_REASON_TOOL_CALLS)
+        assert result.text.strip() == ""
+    assert calls
+    for name, arguments in calls:
+        [tool] = [tool for tool in (LOOK_UP, REST) if tool["name"] == name]
+        jsonschema.validate(json.loads(arguments), json.loads(tool["parametersJson"]))
+
+
+async def test_a_named_function_is_called_once(channel: aio.Channel) -> None:
+    """With an id, in the first piece, and its tokens where they are asked for."""
+    choice = {"mode": "TOOL_CHOICE_MODE_FUNCTION", "functionName": "look_up"}
+    result = await answer(channel, chat_request(SUM, tools=[REST, LOOK_UP], toolChoice=choice, output=IDS))
+    [(name, arguments)] = calls_of(result)
+    assert (name, json.loads(arguments)["word"] in {"sky", "sea"}) == ("look_up", True)
+    first, *more = deltas_of(result)
+    assert first.id.startswith("call_")
+    assert not any(delta.id or delta.name for delta in more)
+
+
+async def test_tools_that_may_not_be_called_are_not_shown(channel: aio.Channel) -> None:
+    """The prompt is the same as without them, and so is the answer."""
+    request = chat_request(SUM, tools=[LOOK_UP], toolChoice={"mode": "TOOL_CHOICE_MODE_NONE"})
+    result, plain = await answer(channel, request), await answer(channel, chat_request(SUM))
+    assert (result.text, result.usage.prompt_tokens) == (DIALOGUES[SUM], plain.usage.prompt_tokens)
+    shown = await answer(channel, chat_request(SUM, tools=[LOOK_UP], stopping={"maxTokens": 1}))
+    assert shown.usage.prompt_tokens > plain.usage.prompt_tokens
+
+
+UNENFORCEABLE = '{"type": "object", "properties": {"a": {"type": "string", "pattern": "(?=a)b"}}, "required": ["a"]}'
+
+
+@pytest.mark.parametrize(
+    ("field", "fields"),
+    [
+        ("constraint.json_schema", {"constraint": {"jsonSchema": UNENFORCEABLE}}),
+        ("constraint.json_schema", {"constraint": {"jsonSchema": '{"not": {"type": "string"}}'}}),
+        ("constraint.json_schema", {"constraint": {"jsonSchema": "false"}}),
+        ("constraint.regex", {"constraint": {"regex": "(a"}}),
+        ("constraint.grammar", {"constraint": {"grammar": "start: nothing"}}),
+        (
+            "tools[1].parameters_json",
+            {
+                "tools": [REST, {"name": "f", "parametersJson": UNENFORCEABLE}],
+                "toolChoice": {"mode": "TOOL_CHOICE_MODE_FUNCTION", "functionName": "f"},
+            },
+        ),
+    ],
+)
+async def test_what_cannot_be_enforced_is_refused_with_the_reason(
+    channel: aio.Channel, field: str, fields: dict[str, Any]
+) -> None:
+    """Before anything is said; the next request is served."""
+    refusal = await refused(answer(channel, chat_request(SUM, **fields)))
+    assert (refusal.code, refusal.fields) == (grpc.StatusCode.INVALID_ARGUMENT, [field])
+    assert "cannot be enforced: " in refusal.message
+    assert (await answer(channel, chat_request(SUM))).text == DIALOGUES[SUM]
+
+
+def deltas_of(result: Answer) -> list[pb.ToolCallDelta]:
+    """The pieces of an answer's calls."""
+    events = [event for event in result.events if isinstance(event, pb.ChatResponse)]
+    return [event.tool_call for event in events if event.HasField("tool_call")]
+
+
+def calls_of(result: Answer) -> list[tuple[str, str]]:
+    """Names and arguments of the calls of an answer."""
+    calls: list[tuple[str, str]] = []
+    for delta in deltas_of(result):
+        if delta.name:
+            calls.append((delta.name, ""))
+        assert delta.tool_index == len(calls) - 1
+        calls[-1] = (calls[-1][0], calls[-1][1] + delta.arguments_delta)
+    return calls

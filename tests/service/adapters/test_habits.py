@@ -1,0 +1,53 @@
+"""What published templates do with messages."""
+
+import pytest
+
+from service.adapters.habits import CallHabits, Habits
+from service.text.template import ChatTemplate
+from tests.service.adapters.families import TOKENS, published
+
+
+def habits(source: str) -> Habits:
+    return Habits(ChatTemplate(source, TOKENS))
+
+
+@pytest.mark.parametrize(
+    ("name", "tools", "calls"),
+    [
+        ("qwen3", True, ("", False, False, True, True)),
+        ("gpt-oss", True, ("", False, False, True, False)),
+        ("mistral-nemo", True, ("", False, True, True, True)),
+        ("ministral-3-reasoning", True, ("", False, False, True, True)),
+        ("deepseek-v3.1", False, ("", False, False, True, True)),
+        ("r1-distill", False, (None, True, False, False, False)),
+        ("phi-4", False, None),
+    ],
+)
+def test_published_templates(name: str, tools: bool, calls: tuple[str | None, bool, bool, bool, bool] | None) -> None:
+    """Whether they show tools, and how they want calls."""
+    found = habits(published(name))
+    assert found.tools is tools
+    assert found.calls == (CallHabits(*calls, results=True) if calls else None)
+
+
+def test_tools_that_are_read_and_not_shown_are_not_known() -> None:
+    """A template may look at them without printing one."""
+    assert not habits("{% if tools %}x{% endif %}{{ messages[0].content }}").tools
+    assert habits("{% for t in tools or [] %}{{ t.function.name }}{% endfor %}").tools
+
+
+def test_results_may_be_unknown_where_calls_are_known() -> None:
+    """They are found out apart."""
+    source = (
+        "{% for m in messages if m.role != 'tool' %}"
+        "{% for c in m.tool_calls or [] %}{{ c.function | tojson }}{% endfor %}{% endfor %}"
+    )
+    known = habits(source).calls
+    assert known is not None
+    assert not known.results
+
+
+def test_a_template_that_refuses_everything_has_no_habits() -> None:
+    """It is found out without harm."""
+    found = habits("{{ raise_exception('never') }}")
+    assert (found.system_first, found.system_later, found.tools, found.calls) == (False, False, False, None)
