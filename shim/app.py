@@ -1,6 +1,6 @@
 """The composition root of the HTTP side."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -9,15 +9,22 @@ from fastapi import FastAPI, Request, Response
 from sse_starlette.sse import AppStatus
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import Route
 
 from shim.config import Config
 from shim.context import Context
+from shim.cors import Cors
 from shim.errors import ApiError, ClientGoneError
 from shim.gate import Gate
 from shim.logs import record_of
+from shim.methods import Methods
 from shim.openapi import ERRORS, document
-from shim.routes import chat, completions, health, models
+from shim.recorder import Recorder
+from shim.routes import chat, completions, health, models, typed_chat
 
+_GZIP_MIN_BYTES = 1024
+_GZIP_LEVEL = 4
 _CLIENT_GONE = 499  # nobody reads it but the log
 
 
@@ -33,11 +40,14 @@ def create_app(config: Config) -> FastAPI:
         yield
         await context.disconnect()
 
+    routers = [resource.router(context) for resource in (chat, completions, models, typed_chat)]
+    unlike_openai = health.router(context)
+    routes = [route for router in (*routers, unlike_openai) for route in router.routes if isinstance(route, Route)]
     app = FastAPI(
         title="mlx-grpc",
         version=version("mlx-grpc"),
         lifespan=lifespan,
-        middleware=[Middleware(Gate, lifecycle=context.lifecycle)],
+        middleware=_middleware(context, routes),
         exception_handlers={
             ApiError: _api_error,
             ClientGoneError: _client_gone,
@@ -48,11 +58,25 @@ def create_app(config: Config) -> FastAPI:
         redoc_url=None,
     )
     app.state.lifecycle = context.lifecycle
-    for resource in (chat, completions, models):
-        app.include_router(resource.router(context), responses=ERRORS)
-    app.include_router(health.router(context))
+    for router in routers:
+        app.include_router(router, responses=ERRORS)
+    app.include_router(unlike_openai)
+    routes += [route for route in app.routes if isinstance(route, Route)]
     app.openapi = partial(document, app)  # type: ignore[method-assign]  # the way that FastAPI documents
     return app
+
+
+def _middleware(context: Context, routes: Sequence[Route]) -> list[Middleware]:
+    """The layers, outermost first."""
+    config = context.config
+    return [
+        Middleware(Recorder),
+        *([Middleware(Cors, origins=config.cors_origins)] if config.cors_origins else []),
+        Middleware(Gate, lifecycle=context.lifecycle),
+        # It leaves server-sent events as they are.
+        *([Middleware(GZipMiddleware, _GZIP_MIN_BYTES, _GZIP_LEVEL)] if config.gzip else []),
+        Middleware(Methods, routes=routes),
+    ]
 
 
 async def _api_error(request: Request, error: Exception) -> Response:

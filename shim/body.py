@@ -7,21 +7,28 @@ from contextlib import suppress
 import orjson
 from starlette.requests import ClientDisconnect, Request
 
-from shim.errors import ClientGoneError, bad_request, too_large
+from shim.config import Config
+from shim.errors import ClientGoneError, bad_request, too_large, too_slow
 
 _DISCARD_BYTES = 64 * 1024 * 1024
 _DISCARD_S = 10.0
 
 
-async def read_object(request: Request, limit: int) -> dict[str, object]:
-    """Read a JSON object of at most `limit` bytes.
+async def read_object(request: Request, config: Config) -> dict[str, object]:
+    """Read a JSON object of at most `max_body_bytes` that arrives within `body_timeout_s`.
 
-    Raises ApiError: 413 for a body that is larger, as soon as that is known and can be told, 400 for
-    what is not strict JSON (not UTF-8, NaN, numbers beyond a double, nesting beyond 1024) or not an
-    object. Raises ClientGoneError where the client leaves before its body is complete.
+    Raises ApiError: 413 for a body that is larger, as soon as that is known and can be told, 408 for one
+    that does not arrive in time, 400 for what is not strict JSON (not UTF-8, NaN, numbers beyond a double,
+    nesting beyond 1024) or not an object. Raises ClientGoneError where the client leaves before its body
+    is complete.
     """
     try:
-        value = orjson.loads(await _read(request, limit))
+        async with asyncio.timeout(config.body_timeout_s):
+            body = await _read(request, config.max_body_bytes)
+    except TimeoutError as error:
+        raise too_slow(config.body_timeout_s) from error
+    try:
+        value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise bad_request(f"The request body is not valid JSON: {error}.", None) from error
     if not isinstance(value, dict):

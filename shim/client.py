@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from grpc import StatusCode, aio
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # these classes exist for type checkers only
 
 E = TypeVar("E", bound=ChatResponse | GenerateResponse)
 Q = TypeVar("Q", bound=ChatRequest | GenerateRequest)
+E_co = TypeVar("E_co", bound=ChatResponse | GenerateResponse, covariant=True)
 T = TypeVar("T")
 
 _CHANNEL_OPTIONS = [
@@ -35,12 +36,20 @@ _CHANNEL_OPTIONS = [
 ]
 
 
-class EventStream(Generic[E]):
-    """One generation that the service has admitted: `started`, then what is iterated.
+class Events(Protocol[E_co]):
+    """What the service has to say about a request that it has admitted."""
 
-    Iterating raises aio.AioRpcError where the call fails. `close` may be called at any time and from
-    any task; it ends the generation if it still runs.
-    """
+    started: Started
+
+    def __aiter__(self) -> AsyncIterator[E_co]:
+        """Iterate over what follows `started`; aio.AioRpcError where it fails."""
+
+    def close(self) -> None:
+        """End what still runs; may be called at any time and from any task."""
+
+
+class EventStream(Generic[E]):
+    """Events of one call."""
 
     def __init__(self, call: aio.Call, rest: AsyncIterator[E], started: Started) -> None:
         self._call = call

@@ -1,7 +1,10 @@
 """What the shim can be told, checked where it is defined."""
 
 import math
+import re
 from dataclasses import dataclass
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+")
 
 
 class ConfigError(ValueError):
@@ -60,21 +63,42 @@ class Config:
     """Largest request body that is read."""
     deadline_s: float | None = None
     """Deadline of a call to the service, in seconds; None leaves it to the client to give up."""
+    keep_alive_s: float = 15.0
+    """Quiet seconds in a stream after which it gets a comment; 0 is never."""
+    head_timeout_s: float = 15.0
+    """Longest time, in seconds, that the head of a request may take to arrive."""
+    body_timeout_s: float = 60.0
+    """Longest time, in seconds, that the body of a request may take to arrive."""
+    write_timeout_s: float = 60.0
+    """Longest time, in seconds, that a client may leave full buffers unread before its connection is cut."""
+    gzip: bool = True
+    """Whether whole answers are compressed for clients that take that; streams never are."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call the shim from a browser, each scheme://host[:port], or * for all."""
 
     def __post_init__(self) -> None:
+        self._check_addresses()
+        if not 1 <= self.workers <= 256:  # noqa: PLR2004 - said in the message
+            raise FieldError("workers", f"must be between 1 and 256, not {self.workers}")
+        for name in ("drain_s", "keep_alive_s"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise FieldError(name, f"must be 0 or more and finite, not {getattr(self, name)}")
+        for name in ("head_timeout_s", "body_timeout_s", "write_timeout_s"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise FieldError(name, f"must be above 0 and finite, not {getattr(self, name)}")
+        if self.max_body_bytes < 1:
+            raise FieldError("max_body_bytes", f"must be 1 or more, not {self.max_body_bytes}")
+        if self.deadline_s is not None and not self.deadline_s > 0:
+            raise FieldError("deadline_s", f"must be above 0, not {self.deadline_s}")
+
+    def _check_addresses(self) -> None:
         _parsed("listen", self.listen)
         if not self.service:
             raise FieldError("service", "at least one address is needed")
         for target in self.service:
             _check_target(target)
-        if not 1 <= self.workers <= 256:  # noqa: PLR2004 - said in the message
-            raise FieldError("workers", f"must be between 1 and 256, not {self.workers}")
-        if not 0 <= self.drain_s < math.inf:
-            raise FieldError("drain_s", f"must be 0 or more and finite, not {self.drain_s}")
-        if self.max_body_bytes < 1:
-            raise FieldError("max_body_bytes", f"must be 1 or more, not {self.max_body_bytes}")
-        if self.deadline_s is not None and not self.deadline_s > 0:
-            raise FieldError("deadline_s", f"must be above 0, not {self.deadline_s}")
+        for origin in self.cors_origins:
+            _check_origin(origin)
 
     @property
     def address(self) -> Address:
@@ -87,6 +111,12 @@ def _parsed(field: str, text: str) -> Address:
         return Address.parse(text)
     except ConfigError as error:
         raise FieldError(field, str(error)) from error
+
+
+def _check_origin(origin: str) -> None:
+    # What a browser sends has no path, not even a slash, and is compared as it is.
+    if origin != "*" and not _ORIGIN.fullmatch(origin):
+        raise FieldError("cors_origins", f"not * or scheme://host[:port]: {origin!r}")
 
 
 def _check_target(target: str) -> None:

@@ -79,6 +79,12 @@ def too_large(limit: int) -> ApiError:
     return ApiError(413, f"The request body is larger than {limit} bytes.")
 
 
+def too_slow(seconds: float) -> ApiError:
+    """Refuse a body that did not come within `seconds`, and close the connection that the rest may come on."""
+    message = f"The request body did not arrive within {seconds:g} seconds."
+    return ApiError(408, message, code="request_timeout", headers={"connection": "close"})
+
+
 def server_error() -> ApiError:
     """Hide a bug from the client."""
     return ApiError(500, _SERVER_ERROR, "server_error")

@@ -30,12 +30,13 @@ class ChatPart:
         self._reasoning: list[str] = []
         self._calls: dict[int, shapes.ToolCall] = {}
         self._logprobs: shapes.ChatLogprobs | None = None
-        self._finish_reason: str | None = None
+        self._finish_reason: shapes.FinishReason | None = None
 
     def add(self, delta: shapes.ChatDelta) -> None:
         """Take one more delta."""
         more = delta["delta"]
-        self._content.append(more.get("content", ""))
+        if (content := more.get("content")) is not None:
+            self._content.append(content)
         self._reasoning.append(more.get("reasoning_content", ""))
         for call in more.get("tool_calls", ()):
             self._add_call(call)
@@ -44,21 +45,24 @@ class ChatPart:
             self._logprobs["content"] += logprobs["content"]
         self._finish_reason = delta["finish_reason"] or self._finish_reason
 
-    def _add_call(self, call: shapes.ToolCall) -> None:
-        index = call.pop("index")
-        if index not in self._calls:
-            self._calls[index] = call
-        else:
-            self._calls[index]["function"]["arguments"] += call["function"]["arguments"]
+    def _add_call(self, call: shapes.ToolCallDelta) -> None:
+        more = call["function"]
+        if (made := self._calls.get(call["index"])) is not None:
+            made["function"]["arguments"] += more["arguments"]
+            return
+        self._calls[call["index"]] = {
+            "id": call["id"],
+            "type": "function",
+            "function": {"name": more["name"], "arguments": more["arguments"]},
+        }
 
     def whole(self) -> shapes.ChatChoice:
         """Make the whole choice."""
-        content, reasoning = "".join(self._content), "".join(self._reasoning)
-        message: shapes.Message = {"role": "assistant", "content": content, "refusal": None}
-        if reasoning:
+        content = "".join(self._content) if self._content else None
+        message: shapes.Message = {"role": "assistant", "content": content, "refusal": None, "annotations": []}
+        if reasoning := "".join(self._reasoning):
             message["reasoning_content"] = reasoning
         if self._calls:
-            message["content"] = content or None
             message["tool_calls"] = [self._calls[index] for index in sorted(self._calls)]
         return {
             "index": self._index,
@@ -75,7 +79,7 @@ class TextPart:
         self._index = index
         self._text: list[str] = []
         self._logprobs: shapes.TextLogprobs | None = None
-        self._finish_reason: str | None = None
+        self._finish_reason: shapes.FinishReason | None = None
 
     def add(self, delta: shapes.TextChoice) -> None:
         """Take one more delta."""

@@ -1,18 +1,13 @@
-"""The outermost layer: names every request, counts what runs, refuses what comes while draining, logs."""
+"""Counts what runs, refuses what comes while draining, and answers for bugs."""
 
 import asyncio
-import re
-import uuid
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shim.errors import server_error, unavailable
-from shim.logs import RequestRecord
+from shim.logs import record_in
 
 _DRAIN_RETRY_S = 5
-_VISIBLE_ASCII = re.compile(r"[!-~]{1,128}")
-_REQUEST_ID = "x-request-id"
 
 
 class Lifecycle:
@@ -56,22 +51,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        record = RequestRecord(_request_id(scope), scope["method"], scope["path"])
-        scope.setdefault("state", {})["record"] = record
-
-        async def recorded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                record.status = message["status"]
-                # The service's word on the id, where it has one, is in both logs and in the answer.
-                record.request_id = MutableHeaders(scope=message).setdefault(_REQUEST_ID, record.request_id)
-            await send(message)
-
-        try:
-            await self._answer(scope, receive, recorded, record)
-        finally:
-            record.write()
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, record: RequestRecord) -> None:
+        record = record_in(scope)
         if self._lifecycle.draining:
             refusal = unavailable("The server is shutting down. Try again later.", _DRAIN_RETRY_S)
             refusal.headers["connection"] = "close"
@@ -90,8 +70,3 @@ class Gate:
             raise
         finally:
             self._lifecycle.leave()
-
-
-def _request_id(scope: Scope) -> str:
-    given = Headers(scope=scope).get(_REQUEST_ID, "")
-    return given if _VISIBLE_ASCII.fullmatch(given) else uuid.uuid4().hex

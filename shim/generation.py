@@ -6,20 +6,19 @@ from typing import Generic, TypeVar
 
 import orjson
 from grpc import aio
-from sse_starlette import EventSourceResponse
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
 
-from shim.client import E, EventStream, Q
+from shim.client import E, Events, Q
 from shim.disconnect import unless_gone
 from shim.errors import ApiError, from_grpc
 from shim.fold import Part, fold
 from shim.form import Form
 from shim.logs import RequestRecord, record_of
 from shim.respond import Chunks
-from shim.shapes import Completion, D
+from shim.shapes import Completion, D, ObjectName
 from shim.sse import DONE, ChunkWriter, event
+from shim.stream import StreamResponse
 from shim.translate import Translated
 
 W = TypeVar("W")
@@ -31,11 +30,15 @@ class Kind(Generic[E, D, W]):
 
     chunks: type[Chunks[E, D]]
     part: Callable[[int], Part[D, W]]
-    object_name: str
+    object_name: ObjectName
 
 
 async def answer(
-    http: Request, request: Translated[Q], opening: Callable[[], Awaitable[EventStream[E]]], kind: Kind[E, D, W]
+    http: Request,
+    request: Translated[Q],
+    opening: Callable[[], Awaitable[Events[E]]],
+    kind: Kind[E, D, W],
+    keep_alive_s: float,
 ) -> Response:
     """Start the generation and answer with its stream, or with the fold of it.
 
@@ -43,26 +46,30 @@ async def answer(
     end of a whole answer. Raises ClientGoneError where the client leaves before that.
     """
     record = record_of(http)
-    record.model = request.wire.model
+    record.model = request.model
     try:
         if request.form.stream:
-            return await unless_gone(http, _stream(request, opening, kind, record))
+            return await unless_gone(http, _stream(request, opening, kind, record, keep_alive_s))
         return await unless_gone(http, _whole(request, opening, kind, record))
     except aio.AioRpcError as error:
         raise from_grpc(error, request.params) from error
 
 
 async def _stream(
-    request: Translated[Q], opening: Callable[[], Awaitable[EventStream[E]]], kind: Kind[E, D, W], record: RequestRecord
+    request: Translated[Q],
+    opening: Callable[[], Awaitable[Events[E]]],
+    kind: Kind[E, D, W],
+    record: RequestRecord,
+    keep_alive_s: float,
 ) -> Response:
     events = await opening()
     record.request_id = events.started.request_id or record.request_id
     chunks = kind.chunks(events, request.form)
-    return _StreamResponse(_sse(chunks, request, record), events)
+    return StreamResponse(_sse(chunks, request, record), events.close, keep_alive_s)
 
 
 async def _whole(
-    request: Translated[Q], opening: Callable[[], Awaitable[EventStream[E]]], kind: Kind[E, D, W], record: RequestRecord
+    request: Translated[Q], opening: Callable[[], Awaitable[Events[E]]], kind: Kind[E, D, W], record: RequestRecord
 ) -> Response:
     events = await opening()
     try:
@@ -74,24 +81,6 @@ async def _whole(
     _conclude(record, chunks)
     whole["usage"] = chunks.usage
     return Response(orjson.dumps(whole), media_type="application/json")
-
-
-class _StreamResponse(EventSourceResponse):
-    """A stream that ends its generation however it ends itself, even before its first chunk."""
-
-    def __init__(self, body: AsyncIterator[bytes], events: EventStream[E]) -> None:
-        super().__init__(body, sep="\n")
-        self._close = events.close
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._close()
-
-    async def _send_with_timeout(self, send: Send, message: Message) -> None:
-        """Send as it is: we set no timeout, and the scope that one takes costs as much as making a chunk."""
-        await send(message)
 
 
 async def _sse(chunks: Chunks[E, D], request: Translated[Q], record: RequestRecord) -> AsyncIterator[bytes]:

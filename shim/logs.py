@@ -3,11 +3,15 @@
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import orjson
 import structlog
 from starlette.requests import Request
+from starlette.types import Scope
+
+from mlx_grpc.v1.generation_pb2 import Usage
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("shim")
 
@@ -23,11 +27,17 @@ class RequestRecord:
     model: str | None = None
     status: int | None = None
     error: str | None = None
-    finish: str | list[str | None] | None = None
+    finish: str | Sequence[str | None] | None = None
     """The answer's finish reason; of several choices, all of theirs."""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     reasoning_tokens: int | None = None
+
+    def count(self, usage: Usage) -> None:
+        """Take the token counts that the service tells."""
+        self.prompt_tokens = usage.prompt_tokens
+        self.completion_tokens = usage.completion_tokens
+        self.reasoning_tokens = usage.reasoning_tokens
 
     def write(self) -> None:
         """Write the request's line, in the names that the service's own has; the duration is in milliseconds."""
@@ -50,7 +60,12 @@ class RequestRecord:
 
 def record_of(request: Request) -> RequestRecord:
     """Find the record of a request that is being answered."""
-    record: RequestRecord = request.state.record
+    return record_in(request.scope)
+
+
+def record_in(scope: Scope) -> RequestRecord:
+    """Find it in the scope of the request."""
+    record: RequestRecord = scope["state"]["record"]
     return record
 
 

@@ -9,13 +9,19 @@ from typing import Any, NoReturn
 
 from shim.config import Config, ConfigError, FieldError
 
-_TYPE_NAMES = {str: "a string", int: "an integer", float: "a number"}
+_TYPE_NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
+_LISTS = ("service", "cors_origins")
 _KEYS: dict[str, type] = {
     "listen": str,
     "workers": int,
     "drain_s": float,
     "max_body_bytes": int,
     "deadline_s": float,
+    "keep_alive_s": float,
+    "head_timeout_s": float,
+    "body_timeout_s": float,
+    "write_timeout_s": float,
+    "gzip": bool,
 }
 
 
@@ -33,8 +39,7 @@ def read_config(argv: Sequence[str]) -> Config:
     flags = {name: value for name, value in vars(_parser().parse_args(argv)).items() if value is not None}
     path: Path | None = flags.pop("config", None)
     values = (_read_file(path) if path else {}) | flags
-    if "service" in values:
-        values["service"] = tuple(values["service"])
+    values |= {name: tuple(values[name]) for name in _LISTS if name in values}
     try:
         return Config(**values)
     except FieldError as error:
@@ -77,15 +82,15 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 
 def _checked(path: Path, key: str, value: object) -> object:
-    if key == "service":
+    if key in _LISTS:
         values = [value] if isinstance(value, str) else value
         if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
-            raise ConfigError(f"{path}: service: must be a string or a list of strings")
+            raise ConfigError(f"{path}: {key}: must be a string or a list of strings")
         return values
     kind = _KEYS.get(key)
     if kind is None:
         raise ConfigError(f"{path}: unknown key: {key}")
     accepted = (int, float) if kind is float else (kind,)
-    if not isinstance(value, accepted) or isinstance(value, bool):
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         raise ConfigError(f"{path}: {key}: must be {_TYPE_NAMES[kind]}")
     return value

@@ -9,6 +9,7 @@ _RENAMED: list[tuple[re.Pattern[str], str]] = [
     for pattern, name in (
         (r"(?:sampling|stopping|output)\.(\w+).*", r"\1"),
         (r"constraint\b.*", "response_format"),
+        (r"reasoning\.budget", "thinking_budget"),
         (r"reasoning\b.*", "reasoning_effort"),
         (r"cache\b.*", "prompt_cache_key"),
         (r"tool_choice\b.*", "tool_choice"),

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from shim.app import create_app
 from shim.config import Address, Config
 from shim.gate import Lifecycle
+from shim.protocol import Limits, bounded
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _KEEP_ALIVE_S = 65
@@ -38,11 +39,11 @@ def ready_line(config: Config, bound: socket.socket) -> str:
     return f"shim ready on http://{Address(config.address.host, bound.getsockname()[1])}"
 
 
-def settings_for(app: FastAPI) -> uvicorn.Config:
+def settings_for(app: FastAPI, config: Config) -> uvicorn.Config:
     """Say how uvicorn serves the app."""
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=bounded(Limits(_KEEP_ALIVE_S, config.head_timeout_s, config.write_timeout_s)),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -102,7 +103,7 @@ async def serve(
 ) -> None:
     """Serve on the socket until SIGTERM, SIGINT or `stop`, and then until what runs has finished."""
     app = create_app(config)
-    server = Server(settings_for(app), on_ready)
+    server = Server(settings_for(app, config), on_ready)
     drain = _Drain(server, app.state.lifecycle, config.drain_s)
     loop = asyncio.get_running_loop()
     for number in SIGNALS:

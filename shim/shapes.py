@@ -1,18 +1,28 @@
-"""The JSON objects that the shim answers with."""
+"""The JSON objects that the shim answers with. They are what its OpenAPI document shows."""
 
-from typing import Generic, NotRequired, TypedDict, TypeVar
+from typing import Generic, Literal, NotRequired, TypeVar
+
+# Of a class of the standard library's, pydantic cannot make a schema on Python 3.11.
+from typing_extensions import TypedDict
+
+FinishReason = Literal["stop", "length", "tool_calls"]
+ObjectName = Literal["chat.completion", "chat.completion.chunk", "text_completion"]
 
 
 class PromptDetails(TypedDict):
     """What is known about the prompt's tokens."""
 
+    audio_tokens: int
     cached_tokens: int
 
 
 class CompletionDetails(TypedDict):
     """What is known about the generated tokens."""
 
+    accepted_prediction_tokens: int
+    audio_tokens: int
     reasoning_tokens: int
+    rejected_prediction_tokens: int
 
 
 class Usage(TypedDict):
@@ -25,29 +35,44 @@ class Usage(TypedDict):
     completion_tokens_details: CompletionDetails
 
 
-class Function(TypedDict, total=False):
-    """A called function; the name is in the first delta of a call only."""
+class FunctionDelta(TypedDict):
+    """More of a called function; the name is in the first delta of a call only."""
+
+    name: NotRequired[str]
+    arguments: str
+
+
+class ToolCallDelta(TypedDict):
+    """More of a tool call; id and type are in its first delta only."""
+
+    index: int
+    id: NotRequired[str]
+    type: NotRequired[Literal["function"]]
+    function: FunctionDelta
+
+
+class Function(TypedDict):
+    """A called function, with its arguments as JSON text."""
 
     name: str
     arguments: str
 
 
 class ToolCall(TypedDict):
-    """A tool call, or more of one; `index` is in deltas only."""
+    """A tool call."""
 
-    index: NotRequired[int]
-    id: NotRequired[str]
-    type: NotRequired[str]
+    id: str
+    type: Literal["function"]
     function: Function
 
 
 class Delta(TypedDict, total=False):
-    """More of a chat message."""
+    """More of a chat message; the role is in its first delta only."""
 
-    role: str
-    content: str
+    role: Literal["assistant"]
+    content: str | None
     reasoning_content: str
-    tool_calls: list[ToolCall]
+    tool_calls: list[ToolCallDelta]
 
 
 class TopLogprob(TypedDict):
@@ -84,7 +109,7 @@ class Indexed(TypedDict):
     """Anything of one choice; the finish reason is there once it has ended."""
 
     index: int
-    finish_reason: str | None
+    finish_reason: FinishReason | None
 
 
 class ChatDelta(Indexed):
@@ -97,9 +122,10 @@ class ChatDelta(Indexed):
 class Message(TypedDict):
     """A whole chat message."""
 
-    role: str
+    role: Literal["assistant"]
     content: str | None
     refusal: None
+    annotations: list[object]
     reasoning_content: NotRequired[str]
     tool_calls: NotRequired[list[ToolCall]]
 
@@ -110,7 +136,7 @@ class ChatChoice(TypedDict):
     index: int
     message: Message
     logprobs: ChatLogprobs | None
-    finish_reason: str | None
+    finish_reason: FinishReason | None
 
 
 class TextChoice(Indexed):
@@ -128,8 +154,10 @@ class Completion(TypedDict, Generic[C]):
     """A completion, or one chunk of its stream, with choices of type C."""
 
     id: str
-    object: str
+    object: ObjectName
     created: int
     model: str
+    system_fingerprint: str
+    service_tier: NotRequired[Literal["default"]]
     choices: list[C]
     usage: NotRequired[Usage | None]

@@ -2,75 +2,69 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic
-
-import orjson
-from google.protobuf.struct_pb2 import Struct
+from typing import Generic, TypeVar
 
 from mlx_grpc.v1 import generation_pb2 as wire
-from shim import schemas
+from shim import conversation, schemas, tools
 from shim.client import Q
 from shim.errors import bad_request
+from shim.fields import Prompt
 from shim.form import Form
+from shim.formats import constraint_of
 from shim.params import Params
+from shim.values import struct
 
-_ROLES = {
-    "system": wire.ROLE_SYSTEM,
-    "developer": wire.ROLE_DEVELOPER,
-    "user": wire.ROLE_USER,
-    "assistant": wire.ROLE_ASSISTANT,
-    "tool": wire.ROLE_TOOL,
-}
-_TOOL_CHOICES = {
-    "none": wire.TOOL_CHOICE_MODE_NONE,
-    "auto": wire.TOOL_CHOICE_MODE_AUTO,
-    "required": wire.TOOL_CHOICE_MODE_REQUIRED,
-    "function": wire.TOOL_CHOICE_MODE_FUNCTION,
-}
 _COMPLETION_MAX_TOKENS = 16
-# A protobuf message may nest 100 deep, and each level of a Struct takes three of them.
-_STRUCT_DEPTH = 24
+_MAX_CHOICES = 128
+_MAX_REQUEST_ID = 128
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Translated(Generic[Q]):
     """A request on its way to the service, with what the answer needs to know of it."""
 
-    wire: Q
+    request_id: str
+    wires: tuple[Q, ...]
+    """The calls that it takes, one for each prompt."""
     params: Params
     form: Form
+
+    @property
+    def model(self) -> str:
+        """The model that is asked."""
+        return self.wires[0].model
 
 
 def chat(request: schemas.ChatRequest, request_id: str) -> Translated[wire.ChatRequest]:
     """Translate a chat request; ApiError 400 names a field that has no place on the wire."""
-    _refuse_unserved(request)
     message = wire.ChatRequest(
         model=request.model,
         request_id=request_id,
-        messages=[_message(each) for each in request.messages],
+        messages=conversation.to_wire(request.messages),
         sampling=_sampling(request),
         stopping=_stopping(request),
         output=_chat_output(request),
         n=request.n,
         priority=request.priority,
     )
+    names: dict[str, str] = {}
     if request.max_completion_tokens is not None:
         message.stopping.max_tokens = request.max_completion_tokens
-    if request.reasoning_effort is not None:
-        message.reasoning.effort = request.reasoning_effort
+        names["max_tokens"] = "max_completion_tokens"
     if request.chat_template_kwargs:
-        message.chat_template_kwargs.CopyFrom(_struct(request.chat_template_kwargs, "chat_template_kwargs"))
+        message.chat_template_kwargs.CopyFrom(struct(request.chat_template_kwargs, "chat_template_kwargs"))
+    _set_reasoning(message, request, names)
     _set_tools(message, request)
-    _set_constraint(message, request.response_format)
-    return _translated(message, request, "messages")
+    names |= _set_shared(message, request)
+    form = _form(request, message, told_tier=request.service_tier is not None)
+    return Translated(request_id, (message,), Params("messages", names), form)
 
 
 def completion(request: schemas.CompletionRequest, request_id: str) -> Translated[wire.GenerateRequest]:
-    """Translate a completion request; ApiError 400 names a field that has no place on the wire."""
-    if request.best_of not in (None, 1):
-        raise bad_request("best_of: only 1 is supported.", "best_of", "unsupported_parameter")
-    if request.suffix is not None:
-        raise _unserved("suffix")
+    """Translate a completion request, whose prompts take a call each; ApiError 400 as above."""
+    _check_completion(request)
     message = wire.GenerateRequest(
         model=request.model,
         request_id=request_id,
@@ -85,46 +79,71 @@ def completion(request: schemas.CompletionRequest, request_id: str) -> Translate
         n=request.n,
         priority=request.priority,
     )
-    if isinstance(request.prompt, str):
-        message.text = request.prompt
-    else:
-        message.token_ids.CopyFrom(wire.TokenIds(ids=request.prompt))
     if request.max_tokens is None:
         message.stopping.max_tokens = _COMPLETION_MAX_TOKENS
-    return _translated(message, request, "prompt", {"top_logprobs": "logprobs", "prompt_logprobs": "logprobs"})
+    names = _set_shared(message, request) | {"top_logprobs": "logprobs", "prompt_logprobs": "logprobs"}
+    calls = tuple(_with_prompt(message, prompt, place) for place, prompt in enumerate(request.prompt))
+    if len(calls) == 1:
+        calls[0].request_id = request_id
+    return Translated(request_id, calls, Params("prompt", names), _form(request, message, prompts=len(calls)))
 
 
-def _translated(
-    message: Q,
-    request: schemas.GenerationRequest,
-    prompt: str,
-    aliases: Mapping[str, str] | None = None,
-) -> Translated[Q]:
-    names = dict(aliases or {})
-    if isinstance(request, schemas.ChatRequest) and request.max_completion_tokens is not None:
-        names["max_tokens"] = "max_completion_tokens"
+def _check_completion(request: schemas.CompletionRequest) -> None:
+    choices = request.n or 1
+    if request.best_of is not None and request.best_of != choices:
+        reason = "only the number of choices that are returned is supported"
+        raise bad_request(f"best_of: {reason}.", "best_of", "unsupported_parameter")
+    # With one prompt the number is the service's to judge.
+    if len(request.prompt) > 1 and len(request.prompt) * choices > _MAX_CHOICES:
+        reason = f"has more than {_MAX_CHOICES} prompts, each of the n choices counted"
+        raise bad_request(f"prompt: {reason}.", "prompt", "invalid_value")
+
+
+def _with_prompt(message: wire.GenerateRequest, prompt: Prompt, place: int) -> wire.GenerateRequest:
+    """Copy a request for one of several prompts, each of which has a name of its own in the service's log."""
+    call = wire.GenerateRequest()
+    call.CopyFrom(message)
+    suffix = f"-{place}"
+    call.request_id = message.request_id[: _MAX_REQUEST_ID - len(suffix)] + suffix
+    if isinstance(prompt, str):
+        call.text = prompt
+    else:
+        call.token_ids.CopyFrom(wire.TokenIds(ids=prompt))
+    return call
+
+
+def _set_shared(message: wire.ChatRequest | wire.GenerateRequest, request: schemas.GenerationRequest) -> dict[str, str]:
+    """Set what both kinds have, and give the names that this client used for it."""
+    names: dict[str, str] = {}
     if request.include_stop is None:
         names["include_stop"] = "include_stop_str_in_output"
     if request.prompt_cache_key:
         message.cache.salt = request.prompt_cache_key
+    if (found := constraint_of(request)) is not None:
+        names["response_format"], constraint = found
+        message.constraint.CopyFrom(constraint)
+    return names
+
+
+def _form(
+    request: schemas.GenerationRequest,
+    message: wire.ChatRequest | wire.GenerateRequest,
+    prompts: int = 1,
+    *,
+    told_tier: bool = False,
+) -> Form:
     options = request.stream_options
-    form = Form(
-        choices=request.n or 1,
+    if options is not None and not request.stream:
+        reason = "is only allowed where stream is true"
+        raise bad_request(f"stream_options: {reason}.", "stream_options", "invalid_value")
+    return Form(
+        choices=(request.n or 1) * prompts,
         stream=bool(request.stream),
         include_usage=bool(options and options.include_usage),
         logprobs=message.output.logprobs,
+        echo=message.output.echo,
+        service_tier=told_tier,
     )
-    return Translated(message, Params(prompt, names), form)
-
-
-def _unserved(name: str) -> Exception:
-    return bad_request(f"{name} is not supported.", name, "unsupported_parameter")
-
-
-def _refuse_unserved(request: schemas.ChatRequest) -> None:
-    for name in ("functions", "function_call", "audio", "web_search_options"):
-        if getattr(request, name) is not None:
-            raise _unserved(name)
 
 
 def _sampling(request: schemas.GenerationRequest) -> wire.SamplingParams:
@@ -160,72 +179,30 @@ def _chat_output(request: schemas.ChatRequest) -> wire.OutputOptions:
     return wire.OutputOptions(logprobs=bool(request.logprobs), top_logprobs=request.top_logprobs or None)
 
 
-def _message(message: schemas.Message) -> wire.ChatMessage:
-    return wire.ChatMessage(
-        role=_ROLES[message.role],
-        content=[wire.ContentPart(text=part.text) for part in message.content or ()],
-        name=message.name or "",
-        tool_call_id=message.tool_call_id or "",
-        tool_calls=[
-            wire.ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
-            for call in message.tool_calls or ()
-        ],
-        reasoning=message.reasoning_content or "",
-    )
+def _set_reasoning(message: wire.ChatRequest, request: schemas.ChatRequest, names: dict[str, str]) -> None:
+    nested = request.reasoning or schemas.Reasoning()
+    effort = _one_of({"reasoning_effort": request.reasoning_effort, "reasoning.effort": nested.effort})
+    if effort is not None:
+        names["reasoning_effort"], message.reasoning.effort = effort
+    budget = _one_of({"thinking_budget": request.thinking_budget, "reasoning.max_tokens": nested.max_tokens})
+    if budget is not None:
+        names["thinking_budget"], message.reasoning.budget = budget
+
+
+def _one_of(fields: Mapping[str, T | None]) -> tuple[str, T] | None:
+    """Find which of several names a client used; ApiError 400 where two of them say different things."""
+    said = [(name, value) for name, value in fields.items() if value is not None]
+    if any(value != said[0][1] for _, value in said):
+        first, second = said[0][0], said[-1][0]
+        raise bad_request(f"{second}: contradicts {first}.", second, "invalid_value")
+    return said[0] if said else None
 
 
 def _set_tools(message: wire.ChatRequest, request: schemas.ChatRequest) -> None:
-    tools, choice = request.tools or [], request.tool_choice
-    message.tools.extend(_tool(tool.function, f"tools[{place}]") for place, tool in enumerate(tools))
-    if tools and request.parallel_tool_calls is not None:
+    choice = request.tool_choice
+    message.tools.extend(tools.to_wire(request.tools or []))
+    if request.tools and request.parallel_tool_calls is not None:
         message.parallel_tool_calls = request.parallel_tool_calls
     # Without tools these two say what is so anyway.
-    if choice is None or (not tools and choice.type in ("none", "auto")):
-        return
-    if choice.type == "function" and choice.function is None:
-        raise bad_request("tool_choice.function is required.", "tool_choice.function", "missing_required_parameter")
-    message.tool_choice.mode = _TOOL_CHOICES[choice.type]
-    if choice.function is not None:
-        message.tool_choice.function_name = choice.function.name
-
-
-def _tool(function: schemas.Function, path: str) -> wire.Tool:
-    parameters = "" if function.parameters is None else _json(function.parameters, f"{path}.function.parameters")
-    return wire.Tool(
-        name=function.name,
-        description=function.description or "",
-        parameters_json=parameters,
-        strict=function.strict,
-    )
-
-
-def _set_constraint(message: wire.ChatRequest, response_format: schemas.ResponseFormat | None) -> None:
-    if response_format is None or response_format.type == "text":
-        return
-    if response_format.type == "json_object":
-        message.constraint.json_object = True
-        return
-    param = "response_format.json_schema"
-    if response_format.json_schema is None:
-        raise bad_request(f"{param} is required.", param, "missing_required_parameter")
-    message.constraint.json_schema = _json(response_format.json_schema.schema_, f"{param}.schema")
-
-
-def _json(value: dict[str, object], param: str) -> str:
-    try:
-        return orjson.dumps(value).decode()
-    except orjson.JSONEncodeError as error:  # what could be read may still be too deep to write
-        raise bad_request(f"{param} is nested too deeply.", param, "invalid_value") from error
-
-
-def _struct(value: dict[str, object], param: str) -> Struct:
-    if _is_deeper(value, _STRUCT_DEPTH):
-        raise bad_request(f"{param} is nested more than {_STRUCT_DEPTH} deep.", param, "invalid_value")
-    struct = Struct()
-    struct.update(value)  # type: ignore[arg-type]  # any JSON value will do
-    return struct
-
-
-def _is_deeper(value: object, depth: int) -> bool:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return bool(inner) and (depth == 0 or any(_is_deeper(each, depth - 1) for each in inner))
+    if choice is not None and (request.tools or choice.type not in ("none", "auto")):
+        message.tool_choice.CopyFrom(tools.choice_to_wire(choice))

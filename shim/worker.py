@@ -26,7 +26,8 @@ def encode(config: Config) -> bytes:
 def decode(line: bytes) -> Config:
     """Read that line."""
     fields = orjson.loads(line)
-    return Config(**{**fields, "service": tuple(fields["service"])})
+    lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+    return Config(**(fields | lists))
 
 
 async def main(descriptor: int) -> None:

@@ -1,15 +1,18 @@
 """GET /health."""
 
 import asyncio
+from typing import Literal
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from grpc import StatusCode, aio
+from pydantic import BaseModel
 
 from mlx_grpc.v1.admin_pb2 import GetServerInfoRequest
 from mlx_grpc.v1.models_pb2 import MODEL_STATE_READY, MODEL_STATE_UNLOADED, ListModelsRequest, ModelState
 from shim.client import Replica
 from shim.context import Context
+from shim.openapi import Error
 
 _DEADLINE_S = 1.5
 _OK = "ok"
@@ -17,11 +20,24 @@ _OK = "ok"
 _SERVING = {MODEL_STATE_READY, MODEL_STATE_UNLOADED}
 
 
+class Healthy(BaseModel):
+    """A replica takes requests."""
+
+    status: Literal["ok"]
+
+
+class Unhealthy(BaseModel):
+    """None does; `replicas` tells why, by address."""
+
+    status: Literal["unavailable"]
+    replicas: dict[str, str]
+
+
 def router(context: Context) -> APIRouter:
     """Make the route of the health check."""
     routes = APIRouter()
 
-    @routes.get("/health")
+    @routes.get("/health", response_model=Healthy, responses={503: {"model": Unhealthy | Error}})
     async def health() -> JSONResponse:
         """Answer 200 where a replica takes requests, else 503 with the state of each."""
         replicas = context.replicas.all

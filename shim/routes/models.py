@@ -1,5 +1,7 @@
 """GET /v1/models and /v1/models/{id}."""
 
+from typing import Literal
+
 from fastapi import APIRouter
 from grpc import aio
 from pydantic import BaseModel
@@ -17,7 +19,7 @@ class Model(BaseModel):
     """OpenAI's model object; `created` is in seconds since 1970."""
 
     id: str
-    object: str = "model"
+    object: Literal["model"] = "model"
     created: int
     owned_by: str = "mlx-grpc"
 
@@ -25,7 +27,7 @@ class Model(BaseModel):
 class ModelList(BaseModel):
     """All models."""
 
-    object: str = "list"
+    object: Literal["list"] = "list"
     data: list[Model]
 
 

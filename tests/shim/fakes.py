@@ -81,13 +81,26 @@ def reasoning(words: str, logprobs: Sequence[wire.TokenLogprob] = ()) -> wire.Ch
     return wire.ChatResponse(reasoning=wire.ReasoningDelta(text=words, logprobs=logprobs))
 
 
-def tool_call(arguments: str, name: str = "", call_id: str = "", tool_index: int = 0) -> wire.ChatResponse:
-    delta = wire.ToolCallDelta(tool_index=tool_index, id=call_id, name=name, arguments_delta=arguments)
+def reasoning_done(seconds: float) -> wire.ChatResponse:
+    duration = Duration()
+    duration.FromNanoseconds(int(seconds * 1e9))
+    return wire.ChatResponse(reasoning_done=wire.ReasoningDone(duration=duration))
+
+
+def tool_call(
+    arguments: str, name: str = "", call_id: str = "", tool_index: int = 0, logprobs: Sequence[wire.TokenLogprob] = ()
+) -> wire.ChatResponse:
+    delta = wire.ToolCallDelta(
+        tool_index=tool_index, id=call_id, name=name, arguments_delta=arguments, logprobs=logprobs
+    )
     return wire.ChatResponse(tool_call=delta)
 
 
-def finish(reason: "wire.FinishReason.ValueType" = wire.FINISH_REASON_STOP, index: int = 0) -> wire.ChatResponse:
-    return wire.ChatResponse(index=index, finish=wire.Finish(reason=reason))
+def finish(
+    reason: "wire.FinishReason.ValueType" = wire.FINISH_REASON_STOP, index: int = 0, stop_token: int | None = None
+) -> wire.ChatResponse:
+    told = wire.Finish(reason=reason) if stop_token is None else wire.Finish(reason=reason, stop_token_id=stop_token)
+    return wire.ChatResponse(index=index, finish=told)
 
 
 def completed() -> wire.ChatResponse:
@@ -135,6 +148,8 @@ class FakeService(
 
     def __init__(self) -> None:
         self.script: Sequence[Step] = ANSWER
+        self.scripts: dict[str, Sequence[Step]] = {}
+        """Instead of it, for Generate: what becomes of a prompt."""
         self.requests: list[wire.ChatRequest | wire.GenerateRequest] = []
         self.callers: list[object] = []
         """What each generating call said in its metadata; None where it said nothing."""
@@ -158,14 +173,14 @@ class FakeService(
         self, request: wire.ChatRequest, context: Context
     ) -> AsyncIterator[wire.ChatResponse]:
         self._record(request, context)
-        async for event in self._replay(context):
+        async for event in self._replay(self.script, context):
             yield event
 
     async def Generate(  # noqa: N802 - the wire's name
         self, request: wire.GenerateRequest, context: Context
     ) -> AsyncIterator[wire.GenerateResponse]:
         self._record(request, context)
-        async for event in self._replay(context):
+        async for event in self._replay(self.scripts.get(request.text, self.script), context):
             kind = event.WhichOneof("event")
             assert kind is not None
             yield wire.GenerateResponse(index=event.index, **{kind: getattr(event, kind)})
@@ -174,8 +189,8 @@ class FakeService(
         self.requests.append(request)
         self.callers.append(dict(context.invocation_metadata() or ()).get("x-mlx-grpc-caller"))
 
-    async def _replay(self, context: Context) -> AsyncIterator[wire.ChatResponse]:
-        for step in self.script:
+    async def _replay(self, script: Sequence[Step], context: Context) -> AsyncIterator[wire.ChatResponse]:
+        for step in script:
             match step:
                 case wire.ChatResponse():
                     yield step
@@ -201,6 +216,8 @@ class FakeService(
     async def GetModel(  # noqa: N802 - the wire's name
         self, request: models_pb2.GetModelRequest, context: Context
     ) -> models_pb2.GetModelResponse:
+        if self.failure:
+            await _abort(context, self.failure)
         for model in self.models:
             if model.name == request.name:
                 return models_pb2.GetModelResponse(model=model)
@@ -276,7 +293,7 @@ async def running_shim(config: Config) -> AsyncIterator[Shim]:
     app = create_app(config)
     bound = bind(Config(listen="127.0.0.1:0").address)
     ready = asyncio.Event()
-    server = _QuickServer(settings_for(app), ready.set)
+    server = _QuickServer(settings_for(app, config), ready.set)
     task = asyncio.create_task(server.serve(sockets=[bound]))
     port: int = bound.getsockname()[1]
     await asyncio.wait_for(ready.wait(), TIMEOUT_S)

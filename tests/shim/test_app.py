@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import MutableMapping
-from importlib.metadata import version
 from typing import Any
 
 import grpc
@@ -168,39 +167,3 @@ async def test_the_log_tells_how_each_choice_finished(
     await http.post("/v1/chat/completions", json=CHAT | {"n": 2})
     (entry,) = logged
     assert entry["finish"] == ["stop", "length"]
-
-
-async def test_the_document_describes_the_bodies(http: httpx.AsyncClient) -> None:
-    """The OpenAPI document tells the request models, with every reference resolved."""
-    document = (await http.get("/openapi.json")).json()
-    body = document["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    schemas = document["components"]["schemas"]
-    assert "messages" in schemas[body["$ref"].rpartition("/")[2]]["properties"]
-    references = {part.split('"')[1] for part in str(document).replace("'", '"').split('"$ref": ')[1:]}
-    assert {reference.rpartition("/")[2] for reference in references} <= schemas.keys()
-
-
-@pytest.mark.parametrize(
-    ("model", "fields"),
-    [
-        ("ChatRequest", ("n", "logprobs", "top_logprobs", "user", "prompt_cache_key", "priority")),
-        ("CompletionRequest", ("n", "logprobs", "echo", "user", "prompt_cache_key", "priority")),
-    ],
-)
-async def test_the_document_describes_the_fields(http: httpx.AsyncClient, model: str, fields: tuple[str, ...]) -> None:
-    """Every field that is read is in the document, and none of these has to be there."""
-    schema = (await http.get("/openapi.json")).json()["components"]["schemas"][model]
-    assert set(fields) <= schema["properties"].keys()
-    assert not set(fields) & set(schema["required"])
-
-
-async def test_the_document_describes_what_is_answered(http: httpx.AsyncClient) -> None:
-    """The version is the package's, refusals are OpenAI's error object, and FastAPI's own 422 is nowhere."""
-    document = (await http.get("/openapi.json")).json()
-    assert document["info"]["version"] == version("mlx-grpc")
-    assert "422" not in str(document)
-    assert "ValidationError" not in str(document)
-    for path in ("/v1/chat/completions", "/v1/completions"):
-        refused = document["paths"][path]["post"]["responses"]["400"]["content"]["application/json"]["schema"]
-        assert refused == {"$ref": "#/components/schemas/Error"}
-    assert "error" in document["components"]["schemas"]["Error"]["properties"]

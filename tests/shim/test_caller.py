@@ -51,6 +51,13 @@ async def test_without_a_key_a_caller_is_its_user(http: httpx.AsyncClient, servi
     assert await told(http, service, bearer("sk-1")) != first
 
 
+async def test_a_safety_identifier_is_the_newer_name_of_a_user(http: httpx.AsyncClient, service: FakeService) -> None:
+    """It counts where the older one is not given."""
+    first = await told(http, service, {}, user="u")
+    assert await told(http, service, {}, safety_identifier="u") == first
+    assert await told(http, service, {}, user="u", safety_identifier="v") == first
+
+
 @pytest.mark.parametrize(
     "headers", [{}, {"authorization": "Bearer"}, {"authorization": "Basic x"}, {"authorization": ""}]
 )

@@ -24,6 +24,14 @@ from shim.config import Address, Config, ConfigError
         {"drain_s": float("inf")},
         {"max_body_bytes": 0},
         {"deadline_s": 0.0},
+        {"keep_alive_s": -1.0},
+        {"keep_alive_s": float("inf")},
+        {"head_timeout_s": 0.0},
+        {"body_timeout_s": float("nan")},
+        {"write_timeout_s": float("inf")},
+        {"cors_origins": ("chat.example",)},
+        {"cors_origins": ("https://chat.example/",)},
+        {"cors_origins": ("*", "")},
     ],
 )
 def test_a_bad_value_is_refused(fields: dict[str, Any]) -> None:

@@ -171,6 +171,18 @@ async def test_tokens_without_text_count_where_nothing_stopped(http: httpx.Async
     assert choice["logprobs"]["text_offset"] == [0, 1]
 
 
+@pytest.mark.parametrize(("echo", "tokens"), [(True, ["The", " sky", " is", "<|im_end|>"]), (False, [])])
+async def test_a_scored_text_may_be_followed_by_a_stop_token(
+    http: httpx.AsyncClient, service: FakeService, echo: bool, tokens: list[str]
+) -> None:
+    """A harness scores with one token to generate, and drops the last one, which may be the end of the text."""
+    said = PROMPT[1:3] if echo else []
+    service.script = [started(), *said, text("", logprobs=[EOS]), finish(stop_token=2), completed()]
+    choice = await whole(http, "/v1/completions", TEXT | {"echo": echo, "max_tokens": 1})
+    assert choice["logprobs"]["tokens"] == tokens
+    assert choice["text"] == ("The sky is" if echo else "")
+
+
 async def test_what_json_cannot_say(http: httpx.AsyncClient, service: FakeService) -> None:
     """A probability of zero is told as OpenAI does, and of alternatives that look the same the likelier counts."""
     top = {b"\xff": -1.0, b"\xfe": -2.0}

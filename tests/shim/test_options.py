@@ -49,6 +49,19 @@ def test_a_bad_address_in_the_file_is_refused_by_its_key(tmp_path: Path, key: st
         read_config(["--config", str(file), "--workers", "2"])
 
 
+def test_the_file_says_what_no_flag_does(tmp_path: Path) -> None:
+    """Times, compression and origins are in the file; a single origin needs no list."""
+    file = tmp_path / "shim.toml"
+    file.write_text(
+        'cors_origins = "https://a.example"\ngzip = false\nkeep_alive_s = 0\nhead_timeout_s = 1\n'
+        "body_timeout_s = 2\nwrite_timeout_s = 3.5\n"
+    )
+    assert read_config(["--config", str(file)]) == Config(
+        cors_origins=("https://a.example",), gzip=False, keep_alive_s=0, head_timeout_s=1, body_timeout_s=2,
+        write_timeout_s=3.5,
+    )  # fmt: skip
+
+
 def test_the_drain_has_the_services_time_and_a_flag() -> None:
     """Ten minutes, unless --drain-s says otherwise."""
     assert read_config([]).drain_s == 600
@@ -56,7 +69,19 @@ def test_the_drain_has_the_services_time_and_a_flag() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["nonsense", "surprise = 1", "workers = '2'", "workers = true", "service = [1]", "drain_s = 'x'"]
+    "text",
+    [
+        "nonsense",
+        "surprise = 1",
+        "workers = '2'",
+        "workers = true",
+        "service = [1]",
+        "drain_s = 'x'",
+        "gzip = 1",
+        "cors_origins = [1]",
+        "cors_origins = ['x']",
+        "keep_alive_s = true",
+    ],
 )
 def test_a_bad_file_is_refused_by_name(tmp_path: Path, text: str) -> None:
     """The error names the file, and the key where there is one."""

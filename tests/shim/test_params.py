@@ -26,6 +26,7 @@ from shim.params import Params
         ("tool_choice.function_name", "tool_choice"),
         ("constraint.json_schema", "response_format"),
         ("reasoning.effort", "reasoning_effort"),
+        ("reasoning.budget", "thinking_budget"),
         ("text", "prompt"),
         ("token_ids.ids[3]", "prompt"),
         ("n", "n"),

@@ -11,7 +11,7 @@ import pytest
 from openai.types.chat import ChatCompletionUserMessageParam
 
 from mlx_grpc.v1 import generation_pb2 as wire
-from tests.shim.fakes import FakeService, Shim, Step, completed, finish, reasoning, started, text, tool_call
+from tests.shim.fakes import FakeService, Shim, Step, completed, finish, reasoning, started, text, token, tool_call
 
 MESSAGES: Sequence[ChatCompletionUserMessageParam] = [{"role": "user", "content": "hi"}]
 CHAT: dict[str, Any] = {"model": "tiny", "messages": MESSAGES}
@@ -47,7 +47,7 @@ def said_by(choice: dict[str, Any]) -> str:
     if "text" in choice:
         return str(choice["text"])
     said: dict[str, str] = choice["delta"] if "delta" in choice else choice["message"]
-    return said.get("content", "")
+    return said.get("content") or ""
 
 
 async def events(http: httpx.AsyncClient, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
@@ -87,8 +87,13 @@ async def test_include_usage_adds_one_last_chunk(http: httpx.AsyncClient, path: 
         "prompt_tokens": 3,
         "completion_tokens": 4,
         "total_tokens": 7,
-        "prompt_tokens_details": {"cached_tokens": 2},
-        "completion_tokens_details": {"reasoning_tokens": 1},
+        "prompt_tokens_details": {"audio_tokens": 0, "cached_tokens": 2},
+        "completion_tokens_details": {
+            "accepted_prediction_tokens": 0,
+            "audio_tokens": 0,
+            "reasoning_tokens": 1,
+            "rejected_prediction_tokens": 0,
+        },
     }
 
 
@@ -132,8 +137,13 @@ async def test_reasoning_is_told_apart(http: httpx.AsyncClient, service: FakeSer
     """Reasoning has its own field, streamed and whole."""
     service.script = THINKS
     chunks = await events(http, "/v1/chat/completions", CHAT)
-    deltas = [chunk["choices"][0]["delta"] for chunk in chunks[1:-1]]
-    assert deltas == [{"reasoning_content": "h"}, {"reasoning_content": "m"}, {"content": "Hi"}]
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks[:-1]]
+    assert deltas == [
+        {"role": "assistant", "content": None},
+        {"reasoning_content": "h"},
+        {"reasoning_content": "m"},
+        {"content": "Hi"},
+    ]
     message = (await http.post("/v1/chat/completions", json=CHAT)).json()["choices"][0]["message"]
     assert (message["reasoning_content"], message["content"]) == ("hm", "Hi")
 
@@ -155,6 +165,7 @@ async def test_tool_calls_are_streamed_in_openais_deltas(http: httpx.AsyncClient
     """Id, type and name are in the first delta of a call only."""
     service.script = CALLS
     chunks = await events(http, "/v1/chat/completions", CHAT)
+    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": None}
     assert [chunk["choices"][0]["delta"]["tool_calls"][0] for chunk in chunks[1:3]] == [
         {"index": 0, "id": "c0", "type": "function", "function": {"name": "f", "arguments": '{"a"'}},
         {"index": 0, "function": {"arguments": ": 1}"}},
@@ -169,8 +180,8 @@ async def test_choices_may_be_interleaved(
 ) -> None:
     """Each of many choices has its own text and one finish, after which it has nothing, and usage comes once."""
     service.script = [started(), *INTERLEAVED, completed()]
-    body = body | {"n": 3, "stream_options": {"include_usage": True}}
-    *chunks, last = await events(http, path, body)
+    body = body | {"n": 3}
+    *chunks, last = await events(http, path, body | {"stream_options": {"include_usage": True}})
     assert service.requests[0].n == 3
     said: dict[int, str] = {}
     ended: list[int] = []
@@ -204,4 +215,96 @@ async def test_choices_keep_their_index(http: httpx.AsyncClient, service: FakeSe
     ]
     chunks = await events(http, "/v1/chat/completions", CHAT | {"n": 2})
     roles = [chunk["choices"][0]["index"] for chunk in chunks if "role" in chunk["choices"][0]["delta"]]
-    assert roles == [0, 1]
+    assert roles == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/v1/chat/completions", CHAT), ("/v1/completions", {"model": "tiny", "prompt": "x"})]
+)
+async def test_the_fingerprint_is_the_models(
+    http: httpx.AsyncClient, service: FakeService, path: str, body: dict[str, Any]
+) -> None:
+    """It stays the same for a model, whole and streamed, and is another for another model."""
+    told = {(await http.post(path, json=body)).json()["system_fingerprint"] for _ in range(2)}
+    told |= {chunk["system_fingerprint"] for chunk in await events(http, path, body)}
+    assert len(told) == 1
+    service.script = [
+        wire.ChatResponse(started=wire.Started(request_id="r", model="other")), text("x"), finish(), completed(),
+    ]  # fmt: skip
+    assert (await http.post(path, json=body)).json()["system_fingerprint"] not in told
+
+
+async def test_a_message_has_every_field_that_openais_has(http: httpx.AsyncClient) -> None:
+    """What there is nothing of is null or empty, rather than left out."""
+    choice = (await http.post("/v1/chat/completions", json=CHAT)).json()["choices"][0]
+    assert choice == {
+        "index": 0,
+        "message": {"role": "assistant", "content": "Hello world", "refusal": None, "annotations": []},
+        "logprobs": None,
+        "finish_reason": "stop",
+    }
+
+
+async def test_the_tier_is_told_to_who_names_one(http: httpx.AsyncClient) -> None:
+    """There is one tier, whatever was asked for; without the field it is not told."""
+    body = CHAT | {"service_tier": "flex"}
+    assert (await http.post("/v1/chat/completions", json=body)).json()["service_tier"] == "default"
+    assert {chunk["service_tier"] for chunk in await events(http, "/v1/chat/completions", body)} == {"default"}
+    assert "service_tier" not in (await http.post("/v1/chat/completions", json=CHAT)).json()
+
+
+FORMS: dict[str, tuple[list[Step], str | None]] = {
+    "text": ([text("Hi"), finish()], "Hi"),
+    "nothing": ([finish()], ""),
+    "thought, then cut": ([reasoning("hm"), finish(wire.FINISH_REASON_LENGTH)], ""),
+    "thought, then text": ([reasoning("hm"), text("Hi"), finish()], "Hi"),
+    "calls": (CALLS[1:-1], None),
+    "thought, then calls": ([reasoning("hm"), *CALLS[1:-1]], None),
+    "text around calls": ([text("a"), *CALLS[1:-2], text("b"), *CALLS[-2:-1]], "ab"),
+    "broken off in a call": ([tool_call('{"a', "f", "c0"), finish(wire.FINISH_REASON_LENGTH)], None),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_the_sdks_own_snapshot_is_the_whole_answer(
+    sdk: openai.AsyncOpenAI, service: FakeService, form: str
+) -> None:
+    """What the official SDK gathers from a stream is what it reads of a whole answer, null content included."""
+    script, content = FORMS[form]
+    service.script = [started(), *script, completed()]
+    whole = (await sdk.chat.completions.create(model="tiny", messages=MESSAGES)).choices[0].model_dump()
+    gathered: dict[str, Any] = {}
+    calls: dict[int, dict[str, Any]] = {}
+    finishes = []
+    async for chunk in await sdk.chat.completions.create(model="tiny", messages=MESSAGES, stream=True):
+        (choice,) = chunk.choices
+        finishes += [choice.finish_reason] if choice.finish_reason else []
+        delta = choice.delta.model_dump(exclude_none=True)
+        for call in delta.pop("tool_calls", ()):
+            made = calls.setdefault(call.pop("index"), call)
+            if made is not call:
+                made["function"]["arguments"] += call["function"]["arguments"]
+        gathered |= {name: gathered.get(name, "") + value for name, value in delta.items()}
+    assert gathered.get("content") == whole["message"]["content"] == content
+    assert gathered.get("reasoning_content") == whole["message"].get("reasoning_content")
+    assert gathered["role"] == "assistant"
+    assert list(calls.values()) == (whole["message"]["tool_calls"] or [])
+    assert finishes == [whole["finish_reason"]]
+
+
+async def test_tokens_of_calls_make_no_chunk(http: httpx.AsyncClient, service: FakeService) -> None:
+    """What only tells tokens of a call has nothing for the client, and logprobs are of the text alone."""
+    service.script = [started(), text("a", logprobs=[token(b"a")]), *CALLS[1:3], tool_call("", logprobs=[token(b"}")])]
+    service.script += CALLS[-2:]
+    chunks = await events(http, "/v1/chat/completions", CHAT | {"logprobs": True})
+    assert len(chunks) == 5
+    whole = (await http.post("/v1/chat/completions", json=CHAT | {"logprobs": True})).json()["choices"][0]
+    assert [each["token"] for each in whole["logprobs"]["content"]] == ["a"]
+
+
+async def test_logprobs_of_calls_only_are_an_empty_list(http: httpx.AsyncClient, service: FakeService) -> None:
+    """There is no text, so there are no tokens of it."""
+    service.script = CALLS
+    choice = (await http.post("/v1/chat/completions", json=CHAT | {"logprobs": True})).json()["choices"][0]
+    assert choice["logprobs"] == {"content": [], "refusal": None}
+    assert (choice["message"]["content"], choice["finish_reason"]) == (None, "tool_calls")

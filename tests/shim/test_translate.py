@@ -11,18 +11,19 @@ from hypothesis import strategies as st
 from mlx_grpc.v1 import generation_pb2 as wire
 from shim import translate
 from shim.errors import ApiError
-from shim.schemas import ChatRequest, CompletionRequest, read
+from shim.reading import read
+from shim.schemas import ChatRequest, CompletionRequest
 
 Json = dict[str, Any]
 HELLO: Json = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
 
 
 def chat(**fields: object) -> wire.ChatRequest:
-    return translate.chat(read(ChatRequest, HELLO | fields), "").wire
+    return translate.chat(read(ChatRequest, HELLO | fields), "").wires[0]
 
 
 def completion(**fields: object) -> wire.GenerateRequest:
-    return translate.completion(read(CompletionRequest, {"model": "tiny", "prompt": "x"} | fields), "").wire
+    return translate.completion(read(CompletionRequest, {"model": "tiny", "prompt": "x"} | fields), "").wires[0]
 
 
 def refusal(**fields: object) -> Json:
@@ -75,7 +76,7 @@ def test_the_newer_name_of_max_tokens_wins() -> None:
     """Of max_tokens and max_completion_tokens the newer one counts, and errors name it."""
     request = read(ChatRequest, HELLO | {"max_tokens": 1, "max_completion_tokens": 2})
     translated = translate.chat(request, "")
-    assert translated.wire.stopping.max_tokens == 2
+    assert translated.wires[0].stopping.max_tokens == 2
     assert translated.params.name("stopping.max_tokens") == "max_completion_tokens"
 
 
@@ -219,8 +220,9 @@ def test_the_code_tells_a_wrong_type_from_a_wrong_value(fields: Json, code: str)
 @pytest.mark.parametrize(
     ("prompt", "code"),
     [
-        (["a", "b"], "unsupported_parameter"),
-        ([[1], [2]], "unsupported_parameter"),
+        (["a", 5], "invalid_type"),
+        ([[1], [2**31]], "invalid_value"),
+        (["a"] * 129, "invalid_value"),
         ([2**31], "invalid_value"),
         ([1e30], "invalid_value"),
         ([1.5], "invalid_type"),
@@ -230,24 +232,8 @@ def test_the_code_tells_a_wrong_type_from_a_wrong_value(fields: Json, code: str)
     ],
 )
 def test_the_code_tells_what_is_wrong_with_a_prompt(prompt: object, code: str) -> None:
-    """Several prompts are not supported; others have the wrong type or value."""
+    """Prompts have the wrong type, or a value that no model has, or are too many."""
     assert completion_refusal(prompt=prompt)["code"] == code
-
-
-def nested(depth: int) -> Json:
-    value: Json = {}
-    for _ in range(depth):
-        value = {"a": value}
-    return value
-
-
-def test_deep_nesting_is_refused_where_the_wire_cannot_hold_it() -> None:
-    """Values that JSON could carry but the wire could not are refused by name, and what is allowed does fit."""
-    assert refusal(chat_template_kwargs=nested(30))["param"] == "chat_template_kwargs"
-    deep_tool = {"type": "function", "function": {"name": "f", "parameters": nested(600)}}
-    assert refusal(tools=[deep_tool])["param"] == "tools[0].function.parameters"
-    fitting = chat(chat_template_kwargs=nested(24))
-    assert wire.ChatRequest.FromString(fitting.SerializeToString()) == fitting
 
 
 @pytest.mark.parametrize("prompt", ["text", ["text"]])
@@ -264,16 +250,47 @@ def test_a_prompt_may_be_token_ids(prompt: object) -> None:
 
 @pytest.mark.parametrize(
     "prompt",
-    [None, 5, {}, ["a", "b"], [[1], [2]], ["a", 5], [1, "a"], [True], [1.5], [2**31], [None], [["a"]], [[[1]]]],
+    [
+        None,
+        5,
+        {},
+        ["a", [1]],
+        [[1], "a"],
+        [[1], 2],
+        ["a", 5],
+        [1, "a"],
+        [True],
+        [1.5],
+        [2**31],
+        [None],
+        [["a"]],
+        [[[1]]],
+    ],
 )
 def test_any_other_prompt_is_refused(prompt: object) -> None:
     """Prompts of other shapes are refused by name, never passed on in part."""
     assert completion_refusal(prompt=prompt)["param"] == "prompt"
 
 
-def test_several_prompts_are_refused_as_such() -> None:
-    """The message tells that it is their number."""
-    assert "several prompts" in completion_refusal(prompt=["a", "b"])["message"]
+@pytest.mark.parametrize("prompts", [["a", ""], [[1], [2, 3]]])
+def test_several_prompts_are_several_calls(prompts: list[object]) -> None:
+    """Each has a name of its own, and all else is the same."""
+    fields: Json = {"n": 3, "seed": 5, "max_tokens": 2, "echo": True}
+    request = translate.completion(
+        read(CompletionRequest, {"model": "tiny", "prompt": prompts} | fields), request_id="r" * 128
+    )
+    assert [call.request_id for call in request.wires] == ["r" * 126 + "-0", "r" * 126 + "-1"]
+    assert request.form.choices == 6
+    for call, prompt in zip(request.wires, prompts, strict=True):
+        call.ClearField("request_id")
+        assert call == completion(prompt=prompt, **fields)
+
+
+def test_the_number_of_choices_of_all_prompts_is_bounded() -> None:
+    """As many as one prompt may have, whatever their shares."""
+    assert completion_refusal(prompt=["a"] * 65, n=2)["param"] == "prompt"
+    body: Json = {"model": "tiny", "prompt": ["a"] * 64, "n": 2}
+    assert len(translate.completion(read(CompletionRequest, body), "").wires) == 64
 
 
 def test_completion_defaults() -> None:
@@ -306,7 +323,7 @@ def test_a_number_of_logprobs_out_of_range_is_the_services_to_refuse(fields: Jso
     """It arrives as it is, and what the service says of it is told of the field that the client sent."""
     body: Json = {"model": "tiny", "prompt": "x"} | fields
     request = translate.completion(read(CompletionRequest, body), "")
-    assert request.wire.output.top_logprobs == fields["logprobs"]
+    assert request.wires[0].output.top_logprobs == fields["logprobs"]
     assert request.params.name("output.top_logprobs") == "logprobs"
     assert request.params.name("output.prompt_logprobs") == "logprobs"
 
@@ -329,10 +346,62 @@ def test_priority_and_cache_key_arrive() -> None:
     assert chat(priority=0).HasField("priority")
 
 
-@pytest.mark.parametrize("fields", [{"best_of": 2}, {"best_of": 0}, {"suffix": "x"}, {"logprobs": True}])
+@pytest.mark.parametrize(
+    "fields", [{"best_of": 2}, {"best_of": 0}, {"best_of": 1, "n": 2}, {"suffix": "x"}, {"logprobs": True}]
+)
 def test_completion_fields_without_a_place_are_refused(fields: Json) -> None:
     """What the wire cannot say is refused by name rather than ignored."""
     assert completion_refusal(**fields)["param"] == next(iter(fields))
+
+
+def test_as_many_as_are_returned_is_what_best_of_may_say() -> None:
+    """Then there is nothing to choose from, and an empty suffix is none."""
+    assert completion(best_of=2, n=2, suffix="").n == 2
+    assert completion(best_of=1).text == "x"
+
+
+def test_reasoning_has_several_names() -> None:
+    """Effort and budget arrive from both places, and errors name the one that was used."""
+    for fields, names in (
+        ({"reasoning_effort": "low", "thinking_budget": 5}, ["reasoning_effort", "thinking_budget"]),
+        ({"reasoning": {"effort": "low", "max_tokens": 5}}, ["reasoning.effort", "reasoning.max_tokens"]),
+    ):
+        request = translate.chat(read(ChatRequest, HELLO | fields), "")
+        assert request.wires[0].reasoning == wire.Reasoning(effort="low", budget=5)
+        assert [request.params.name(path) for path in ("reasoning.effort", "reasoning.budget")] == names
+    assert chat(thinking_budget=0).reasoning.HasField("budget")
+    assert not chat(reasoning={}, reasoning_effort=None, thinking_budget=None).HasField("reasoning")
+    assert chat(reasoning_effort="low", reasoning={"effort": "low"}).reasoning.effort == "low"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"reasoning_effort": "low", "reasoning": {"effort": "high"}}, "reasoning.effort"),
+        ({"thinking_budget": 1, "reasoning": {"max_tokens": 0}}, "reasoning.max_tokens"),
+    ],
+)
+def test_names_that_contradict_each_other_are_refused(fields: Json, param: str) -> None:
+    """Neither is dropped silently."""
+    assert refusal(**fields)["param"] == param
+
+
+@pytest.mark.parametrize("options", [{}, {"include_usage": True}, {"include_obfuscation": False}])
+def test_stream_options_need_a_stream(options: Json) -> None:
+    """As at OpenAI, they are refused by name without one, and null is none."""
+    for stream in (False, None):
+        assert refusal(stream_options=options, stream=stream)["param"] == "stream_options"
+        assert completion_refusal(stream_options=options, stream=stream)["param"] == "stream_options"
+    assert as_json(chat(stream_options=None)) == as_json(chat(stream_options=options, stream=True))
+
+
+def test_constraints_arrive_from_both_kinds_and_are_blamed_by_their_name() -> None:
+    """A completion may be constrained too, and what the service says of it is told of the field that was sent."""
+    body: Json = {"model": "tiny", "prompt": "x", "structured_outputs": {"regex": "a+"}}
+    request = translate.completion(read(CompletionRequest, body), "")
+    assert request.wires[0].constraint == wire.Constraint(regex="a+")
+    assert request.params.name("constraint.regex") == "structured_outputs.regex"
+    assert chat(guided_choice=["a", "b"]).constraint.choice.options == ["a", "b"]
 
 
 VALUES = st.recursive(
@@ -353,7 +422,7 @@ def test_no_json_value_is_more_than_a_400(schema: Any, to_wire: Any) -> None:
     @given(st.sampled_from([*schema.model_fields, "schema"]), VALUES)
     def check(name: str, value: object) -> None:
         try:
-            to_wire(read(schema, plain | {name: value}), "").wire.SerializeToString()
+            to_wire(read(schema, plain | {name: value}), "").wires[0].SerializeToString()
         except ApiError as refused:
             error = refused
         else:

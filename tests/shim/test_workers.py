@@ -8,11 +8,19 @@ from typing import Any
 import httpx
 import psutil
 
+from shim.config import Config
+from shim.worker import decode, encode
 from tests.shim.fakes import ANSWER, TIMEOUT_S, Block, FakeService, eventually, started, text
 from tests.shim.processes import children, started_shim
 
 CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
 CHAT_PATH = "/v1/chat/completions"
+
+
+def test_a_worker_is_told_the_whole_config() -> None:
+    """Lists and all come through its standard input as they are."""
+    config = Config(service=("a:1", "b:2"), cors_origins=("*",), gzip=False, deadline_s=1.5, workers=2)
+    assert decode(encode(config)) == config
 
 
 async def test_workers_share_a_socket_and_drain_together(service: FakeService) -> None:
