@@ -7,10 +7,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from grpc import aio
 
 from service.config import default_cache_dir
-from tests.processes import ServiceProcess
+from tests.conftest import Folders
+from tests.processes import ServiceProcess, model_flags
 from tests.shim.processes import command
+from tests.taught import COURSES, taught_folder
 
 
 @contextmanager
@@ -46,6 +49,37 @@ async def http(url: str) -> AsyncIterator[httpx.AsyncClient]:
     """Open a client of that shim."""
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def taught_service(model_folder: Folders, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    """Run a service with the models of tests.taught, by the names of their courses, and the random `tiny`."""
+    tiny = model_folder("llama")
+    models = {"tiny": tiny} | {name: taught_folder(tiny.parent, name) for name in COURSES}
+    cache = str(tmp_path_factory.mktemp("taught"))
+    with ServiceProcess(["--listen", "127.0.0.1:0", "--cache-dir", cache, *model_flags(models)]) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def taught_url(taught_service: ServiceProcess) -> Iterator[str]:
+    """Run a shim over the taught models."""
+    with shim_over(taught_service) as url:
+        yield url
+
+
+@pytest.fixture
+async def taught(taught_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """Open a client of that shim."""
+    async with httpx.AsyncClient(base_url=taught_url, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+async def taught_channel(taught_service: ServiceProcess) -> AsyncIterator[aio.Channel]:
+    """Open a channel to the service of the taught models."""
+    async with aio.insecure_channel(taught_service.address) as channel:
+        yield channel
 
 
 @pytest.fixture(scope="session")
