@@ -13,10 +13,13 @@ SERVICE ?=
 SHIM ?=
 # Flags for `make bench`, such as BENCH=--quick or BENCH="--results tests/bench/RESULTS.md".
 BENCH ?=
+# The client libraries that the tests run for real, kept apart because they disagree with the project about versions.
+CLIENTS := .venv-clients
+CLIENTS_LOCK := tests/e2e/clients/clients.lock
 PROTOS := $(wildcard protos/mlx_grpc/v1/*.proto)
 SCHEMA := protos/released.binpb
 
-.PHONY: help install run test bench soak lint proto lock release-schema clean
+.PHONY: help install clients run test bench soak lint proto lock release-schema clean
 
 help:  ## Show this list
 	@awk -F ':.*## *' '/^[a-z-]+:.*##/ {printf "  make %-18s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,10 +40,23 @@ $(VENV)/installed: $(VENV)/packages pyproject.toml
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
+clients: $(CLIENTS)/installed  ## Make .venv-clients with the client libraries of tests/e2e/clients
+
+# uv needs a quarter of pip's time for these, but knows neither pip's settings nor every machine.
+$(CLIENTS)/installed: $(CLIENTS_LOCK)
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name one with PYTHON=…" >&2; exit 1; }
+	@echo "installing $$(grep -c == $(CLIENTS_LOCK)) client packages into $(CLIENTS)"
+	@$(PYTHON) -m venv --clear $(CLIENTS)
+	@awk '/^uv==/ {take=1} take {print} !/\\$$/ {take=0}' $(CLIENTS_LOCK) > $(CLIENTS)/uv.lock
+	@pip="$(CLIENTS)/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement"; \
+		$$pip $(CLIENTS)/uv.lock && $(CLIENTS)/bin/uv pip install --quiet --python $(CLIENTS)/bin/python \
+		--require-hashes --no-deps --requirement $(CLIENTS_LOCK) || $$pip $(CLIENTS_LOCK)
+	@touch $@
+
 run: install  ## Start the service and the shim on the built-in default model
 	@exec $(BIN)/python -m service.stack $(SERVICE) -- $(SHIM)
 
-test: install  ## Run all checks and all tests
+test: install clients  ## Run all checks and all tests
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
@@ -62,12 +78,14 @@ proto: install  ## Generate the stubs from the .proto files
 	cd protos && PATH=$(abspath $(BIN)):$$PATH python -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. \
 		--mypy_out=quiet:. --mypy_grpc_out=quiet:. $(PROTOS:protos/%=%)
 
-lock:  ## Write requirements.lock anew; needs uv
+lock:  ## Write the locks anew; needs uv
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 		--extra service --extra shim --extra dev --output-file requirements.lock pyproject.toml
+	uv pip compile --quiet --universal --prerelease disallow --python-version 3.11 --generate-hashes --no-annotate \
+		--no-header --output-file $(CLIENTS_LOCK) $(dir $(CLIENTS_LOCK))requirements.in
 
 release-schema: install  ## Write the schema that `buf breaking` compares with; only when a version is released
 	$(BIN)/buf build protos --output $(SCHEMA)
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
