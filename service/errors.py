@@ -49,7 +49,11 @@ class ContextTooLong(ServiceError):
     def __init__(self, limit: int, got: int, *, counted: bool = True) -> None:
         """`got` is the least that the prompt can have where it was not `counted`."""
         tokens = f"{got} tokens" if counted else f"at least {got} tokens"
-        super().__init__(f"the prompt has {tokens}, and the model's context of {limit} leaves no room for an answer")
+        # Some clients tell this error by its words, which are those of OpenAI's.
+        super().__init__(
+            f"this model's maximum context length is {limit} tokens, and the prompt has {tokens}, "
+            "which leaves no room for an answer"
+        )
         self.limit = limit
         self.got = got
 

@@ -92,7 +92,12 @@ Unserved = Annotated[None, BeforeValidator(_only_null, json_schema_input_type=No
 _StopJson = str | Annotated[list[str], Field(max_length=_MAX_STOPS)]
 Stops = Annotated[list[str], BeforeValidator(_stops, json_schema_input_type=_StopJson)]
 Bias = Annotated[dict[Int32, float], BeforeValidator(_bias, json_schema_input_type=dict[str, float])]
-Prompts = Annotated[
-    list[Prompt],
-    PlainValidator(_prompts, json_schema_input_type=str | list[Int32] | list[str] | list[list[Int32]]),
-]
+_TextJson = Annotated[str, Field(min_length=1)]
+_TokensJson = Annotated[list[Int32], Field(min_length=1)]
+_PromptsJson = (
+    _TextJson
+    | _TokensJson
+    | Annotated[list[_TextJson], Field(min_length=1)]
+    | Annotated[list[_TokensJson], Field(min_length=1)]
+)
+Prompts = Annotated[list[Prompt], PlainValidator(_prompts, json_schema_input_type=_PromptsJson)]

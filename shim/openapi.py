@@ -69,10 +69,10 @@ def described(asked: type[BaseModel], whole: Any = None, *, stream: Any) -> Json
     answers: JsonObject = {}
     if whole is not None:
         answers["application/json"] = {"schema": _answer(whole)}
-        events = {"anyOf": [_answer(stream), _answer(Error)]}
+        data = {"anyOf": [_answer(stream), _answer(Error)]}
     else:
-        events = _answer(stream)
-    answers["text/event-stream"] = {"schema": events}
+        data = _answer(stream)
+    answers["text/event-stream"] = {"schema": _event_of(data)}
     description = f"The answer. {_STREAMED}." if whole is not None else "Server-sent events, each such an object."
     return {
         "requestBody": {
@@ -81,6 +81,12 @@ def described(asked: type[BaseModel], whole: Any = None, *, stream: Any) -> Json
         },
         "responses": {"200": {"description": description, "content": answers}, "400": _error("The body is not valid")},
     }
+
+
+def _event_of(data: JsonObject) -> JsonObject:
+    """Describe a server-sent event, whose data is JSON text."""
+    text = {"type": "string", "contentMediaType": "application/json", "contentSchema": data}
+    return {"type": "object", "properties": {"data": text}, "required": ["data"]}
 
 
 def document(app: FastAPI) -> JsonObject:

@@ -66,7 +66,7 @@ class ChatRequest(GenerationRequest):
 
     unserved: ClassVar[Unserved] = unserved.CHAT
 
-    messages: list[Message] = Field(fail_fast=True)
+    messages: list[Message] = Field(fail_fast=True, json_schema_extra={"minItems": 1})
     max_completion_tokens: Int32 | None = None
     logprobs: bool | None = None
     top_logprobs: Int32 | None = None

@@ -47,8 +47,8 @@ BAD_CHATS: list[tuple[dict[str, Any], str]] = [
     ({"n": 10**12}, "n"),
     ({"top_logprobs": 2}, "top_logprobs"),
     ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
-    ({"response_format": {"type": "json_object"}}, "response_format"),
-    ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+    ({"response_format": {"type": "xml"}}, "response_format.type"),
+    ({"tools": [{"type": "function", "function": {"name": ""}}]}, "tools[0].function.name"),
     ({"stream": "yes"}, "stream"),
 ]
 BAD_TEXTS: list[tuple[dict[str, Any], str]] = [
@@ -57,7 +57,7 @@ BAD_TEXTS: list[tuple[dict[str, Any], str]] = [
     ({"prompt": 5}, "prompt"),
     ({"prompt": [1, "a"]}, "prompt"),
     ({"prompt": {"text": "a"}}, "prompt"),
-    ({"prompt": ["a", "b"]}, "prompt"),
+    ({"prompt": ["a", ""]}, "prompt"),
     ({"prompt": [999_999]}, "prompt"),
     ({"prompt": [-1]}, "prompt"),
     ({"prompt": [2**40]}, "prompt"),

@@ -126,7 +126,7 @@ async def test_each_event_is_as_described(
     if fails:
         service.script = [*service.script[:-1], Failure(grpc.StatusCode.UNAVAILABLE)]
     response = await http.post(path, json=body | {"stream": True})
-    schema = described(document, path, response)
+    schema = described(document, path, response)["properties"]["data"]["contentSchema"]
     events = [event.removeprefix("data: ") for event in response.text.strip().split("\n\n")]
     for event in events:
         if event != "[DONE]":

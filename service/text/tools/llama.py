@@ -43,7 +43,8 @@ class _Bare:
         tag = literal(_TAG)
         if tag.startswith("<["):
             answer += f" | tool_free? {tag} calls"
-        free = r"tool_free: /\s*[^{\s](.|\n)*/"
+        # An answer may be JSON too; that of a call begins with the name.
+        free = r'tool_free: /\s*([^{\s]|\{\s*([^\s"]|"([^n]|n([^a]|a([^m]|m([^e]|e[^"]))))))(.|\n)*/'
         return "\n".join([answer, free, _CALL.held(tools, parallel=parallel, literal=literal)])
 
 
