@@ -11,6 +11,7 @@ from pathlib import Path
 
 from service.engine import memory
 from service.engine.channel import Channel, ServiceGone
+from service.engine.compiler import Compiler
 from service.engine.frames import Abort, ClearCache, Command, Heartbeat, Refused, Shutdown, Submit
 from service.engine.loader import load
 from service.engine.scheduler import Limits, Scheduler
@@ -41,14 +42,23 @@ def serve(channel: Channel, options: argparse.Namespace) -> None:
     except Exception as error:  # noqa: BLE001 - a folder from elsewhere can be broken in any way; the service reports it
         channel.send(Refused(" ".join(f"{type(error).__name__}: {error}".split())))
         return
-    scheduler = Scheduler(model, _limits(options, loaded.kv_bytes), memory.Footprint.of(model))
+    compiler = Compiler(Path(loaded.tokenizer_file), loaded.stop_ids, loaded.vocab_size, channel.wake)
+    scheduler = Scheduler(model, _limits(options, loaded.kv_bytes), memory.Footprint.of(model), compiler)
     memory.limit_buffers(loaded.kv_bytes)
     # What the libraries have made is here to stay: a collection that looked at it would take tens of milliseconds.
     gc.collect()
     gc.freeze()
     channel.send(loaded)
+    try:
+        _run(scheduler, channel)
+    finally:
+        compiler.stop()
+
+
+def _run(scheduler: Scheduler, channel: Channel) -> None:
+    """Serve until told to end."""
     tidy = False
-    while _obey(channel.receive(_HEARTBEAT_S if scheduler.is_idle else 0), scheduler, channel):
+    while _obey(channel.receive(min(_HEARTBEAT_S, scheduler.leisure_s)), scheduler, channel):
         if not _gather(scheduler, channel):
             return
         if not scheduler.is_idle:

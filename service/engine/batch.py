@@ -2,29 +2,17 @@
 
 from collections.abc import Callable
 from collections.abc import Sequence as Items
-from dataclasses import dataclass
 
 import mlx.core as mx
 
 from service.engine.bands import BandedCache
+from service.engine.constraint import prepare
+from service.engine.drawing import Drawn, drawn
 from service.engine.forward import Forward, Pending
-from service.engine.frames import Logprob
-from service.engine.logprobs import token_logprobs
-from service.engine.nucleus import Logits
-from service.engine.sampling import draw, taken
 from service.engine.sequence import LayerCache, Sequence
 
 _SPARE = 128
 """Tokens of padding a row that a band may have, whatever its rows' lengths."""
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """What a step gave a row: a token, or the error for which it could not draw one."""
-
-    sequence: Sequence
-    token: int | Exception
-    logprob: Logprob | None = None
 
 
 class Band:
@@ -150,19 +138,14 @@ class Batch:
         if self._bands and self._pending is None:
             tokens = mx.array([[row.last_token] for row in self.rows])
             self._pending = self._forward.start(tokens, self._cache)
+            prepare([row.constraint for row in self.rows if row.constraint is not None and row.forced is None])
 
     def collect(self) -> list[Drawn]:
         """Wait for the step that was started and draw a token for each row; nothing where none was."""
         if self._pending is None:
             return []
         pending, self._pending = self._pending, None
-        rows = self.rows
-        if all(row.takes_likeliest for row in rows):
-            return [Drawn(row, token) for row, token in zip(rows, taken(*pending.likeliest()), strict=True)]
-        logits = pending.logits()
-        tokens = draw([row.sampler for row in rows], [row.banned for row in rows], logits)
-        logprobs = _logprobs(rows, tokens, logits)
-        return [Drawn(row, token, logprobs.get(i)) for i, (row, token) in enumerate(zip(rows, tokens, strict=True))]
+        return drawn(self.rows, pending)
 
     def _arrange(self) -> None:
         """Join bands that have grown alike, and put the layers' caches together."""
@@ -187,17 +170,3 @@ def can_merge(cache: list[LayerCache]) -> bool:
 def merge(caches: Items[list[LayerCache]]) -> list[LayerCache]:
     """One cache a layer for several rows."""
     return [layers[0].merge(list(layers)) for layers in zip(*caches, strict=True)]
-
-
-def _logprobs(rows: list[Sequence], tokens: list[int | Exception], logits: Logits) -> dict[int, Logprob]:
-    """Those of the rows that asked, by their place."""
-    asked = {
-        index: token
-        for index, (row, token) in enumerate(zip(rows, tokens, strict=True))
-        if row.submit.logprobs >= 0 and isinstance(token, int)
-    }
-    if not asked:
-        return {}
-    places = list(asked)
-    tops = [rows[index].submit.logprobs for index in places]
-    return dict(zip(places, token_logprobs(logits[places], list(asked.values()), tops), strict=True))

@@ -1,11 +1,12 @@
 """A model's forward pass, split where decoding profits: the layers, and the output head."""
 
+from collections.abc import Sequence as Items
+
 import mlx.core as mx
 import numpy as np
-import numpy.typing as npt
 from mlx.nn.layers.base import Module
 
-from service.engine.head import HostHead, host_head
+from service.engine.head import Glance, HostHead, host_head
 from service.engine.nucleus import Logits
 from service.engine.patches import suit_cpu
 from service.engine.sequence import LayerCache
@@ -56,14 +57,11 @@ class Pending:
         """The same of some rows only."""
         return Pending(self.array[mx.array(rows)], self._head)
 
-    def likeliest(self) -> tuple[npt.NDArray[np.int64], Logits]:
-        """Wait for the likeliest token of each row and its logit."""
+    def glance(self, whole: Items[int] = ()) -> Glance:
+        """Wait for the likeliest token of each row, and all logits of some, as `logits` gives them."""
         mx.eval(self.array)
         rows = np.array(self.array, copy=False)
-        if self._head is not None:
-            return self._head.likeliest(rows)
-        tokens = rows.argmax(axis=1)
-        return tokens, rows[np.arange(len(rows)), tokens]
+        return Glance.of(rows, whole) if self._head is None else self._head.glance(rows, whole)
 
     def logits(self) -> Logits:
         """Wait for the logits, of shape (rows, vocabulary). They are read before the next step, and not changed."""

@@ -1,6 +1,8 @@
 """The output head on the host: from hidden states to logits, in NumPy."""
 
 from collections.abc import Iterator
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
@@ -21,6 +23,26 @@ _MANY = 8
 _PROBE = [1, 2, 3]
 _CLOSE = 1e-4
 """How far the head's two forms may lie apart, as a part of the largest logit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What a step gave of each row at first sight."""
+
+    tokens: npt.NDArray[np.int64]
+    """The likeliest token of each row, the first of those that tie."""
+    highest: Logits
+    """Its logit; NaN where there is a NaN."""
+    whole: Logits
+    """The logits of the rows that were asked for, of shape (those, vocabulary)."""
+    table: Logits
+    """All logits, of shape (rows, vocabulary), which may be slow to read by rows."""
+
+    @classmethod
+    def of(cls, logits: Logits, whole: Items[int] = ()) -> "Glance":
+        """Find what is likeliest in logits of shape (rows, vocabulary)."""
+        tokens = logits.argmax(axis=1)
+        return cls(tokens, logits[np.arange(len(logits)), tokens], logits[list(whole)], logits)
 
 
 class HostHead:
@@ -53,16 +75,14 @@ class HostHead:
             logits[:, start : start + len(turned)] = turned.T
         return logits
 
-    def likeliest(self, hidden: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int64], Logits]:
-        """The likeliest token of each row, the first of those that tie, and its logit; NaN where there is a NaN.
+    def glance(self, hidden: npt.NDArray[np.float32], whole: Items[int] = ()) -> Glance:
+        """The likeliest token of each row, and all logits of some rows; both until the next call.
 
-        The logits are never put in the rows' order, which costs a third of the whole for many rows.
+        Those of the others are never put in the rows' order, which costs a third of the whole for many rows.
         """
         rows = len(hidden)
         if rows < _MANY:
-            logits = self(hidden)
-            tokens = logits.argmax(axis=1)
-            return tokens, logits[np.arange(rows), tokens]
+            return Glance.of(self(hidden), whole)
         blocks = [(start, turned, _highest(turned)) for start, turned in self._blocks(hidden, in_place=False)]
         tops = np.array([top for _, _, top in blocks])
         at = tops.argmax(axis=0)
@@ -71,7 +91,14 @@ class HostHead:
         for row, block in enumerate(at):
             start, turned, _ = blocks[block]
             tokens[row] = start + (turned[:, row] == highest[row]).argmax()
-        return tokens, highest
+        vocabulary = len(self._weights)
+        table = self._turned[: vocabulary * rows].reshape(vocabulary, rows).T
+        if len(self._logits) < len(whole):
+            self._logits = np.empty((rows, vocabulary), np.float32)
+        logits = self._logits[: len(whole)]
+        for place, row in enumerate(whole):
+            logits[place] = table[row]
+        return Glance(tokens, highest, logits, table)
 
     def _blocks(self, hidden: npt.NDArray[np.float32], *, in_place: bool) -> Iterator[tuple[int, Logits]]:
         """Logits of shape (tokens, rows), block by block, and where each begins; `in_place` of the one before."""

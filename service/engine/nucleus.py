@@ -115,13 +115,15 @@ def _nth_highest(values: Logits, count: int) -> float:
     return max(float(np.partition(values, values.size - count)[values.size - count]), -_LARGEST)
 
 
-def pick(logits: Logits, highest: float, sampling: Sampling, random: np.random.Generator) -> int:
-    """Draw a token from a row of shape (vocabulary,) whose maximum `highest` is finite.
+def pick(
+    logits: Logits, highest: float, sampling: Sampling, random: np.random.Generator, vocabulary: int | None = None
+) -> int:
+    """Draw a token from a row whose maximum `highest` is finite: of shape (vocabulary,), or no longer than that.
 
     top_k keeps the k likeliest. Of their mass top_p keeps the smallest set of the likeliest that holds it, and min_p
     those that have such a part of the likeliest one's. Each keeps the tokens that tie with its last one.
     """
-    row = masses(logits.size)
+    row = masses(vocabulary or logits.size)
     if 0 < sampling.top_k < logits.size:
         tokens = likeliest(logits, sampling.top_k)
         row.fill(logits[tokens], highest, sampling.temperature)

@@ -2,7 +2,8 @@
 
 import logging
 
-from service.engine.batch import Drawn
+from service.engine.constraint import GrammarFailed
+from service.engine.drawing import Drawn
 from service.engine.frames import Logprob, Progress, Row
 from service.engine.sequence import Sequence
 
@@ -10,13 +11,20 @@ logger = logging.getLogger(__name__)
 
 
 def taken(drawn: Drawn) -> Row:
-    """Give a sequence the token that was drawn for it, or end it with the error for which there is none."""
+    """Give a sequence the token that was drawn for it, or end it with the error for which there is none.
+
+    Its log-probability, if there is one, is still to be added.
+    """
     sequence, token = drawn.sequence, drawn.token
     if isinstance(token, Exception):
         return failed(sequence, token)
-    finish = sequence.append(token)
-    logprobs = [] if drawn.logprob is None else [drawn.logprob]
-    return Row(sequence.submit.seq, [token], finish, sequence.choice, logprobs)
+    if token is None:
+        return Row(sequence.submit.seq, [], "complete", sequence.choice)
+    try:
+        finish = sequence.append(token)
+    except GrammarFailed as error:
+        return failed(sequence, error)
+    return Row(sequence.submit.seq, [token], finish, sequence.choice)
 
 
 def progress(sequence: Sequence, scores: list[Logprob | None]) -> Progress:
@@ -24,8 +32,8 @@ def progress(sequence: Sequence, scores: list[Logprob | None]) -> Progress:
     return Progress(sequence.submit.seq, sequence.processed, sequence.admitted, sequence.cached, scores)
 
 
-def failed(sequence: Sequence, error: Exception) -> Row:
-    """A sequence's end by an error, which the log has in full."""
+def failed(sequence: Sequence, error: Exception, choice: int | None = None) -> Row:
+    """A sequence's end by an error, which the log has in full; `choice` where it is not the sequence's own."""
     logger.error("sequence %d failed", sequence.submit.seq, exc_info=error)
     message = f"{type(error).__name__}: {error}"
-    return Row(sequence.submit.seq, [], "error", sequence.choice, error=message)
+    return Row(sequence.submit.seq, [], "error", sequence.choice if choice is None else choice, error=message)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.engine.frames import Sampling
+from service.engine.mask import Mask
 from service.engine.nucleus import Logits, pick
 
 NOTHING_TO_DRAW = "the model's logits leave no token to draw"
@@ -80,31 +81,28 @@ class Sampler:
 
 
 def draw(
-    samplers: Sequence[Sampler], banned: Sequence[Sequence[int]], logits: npt.NDArray[np.float32]
+    samplers: Sequence[Sampler],
+    banned: Sequence[Sequence[int]],
+    logits: npt.NDArray[np.float32],
+    masks: Sequence[Mask | None] = (),
 ) -> list[int | Exception]:
     """Draw one token for each row of `logits`, of shape (rows, vocabulary), which is only read.
 
-    `banned[i]` are never drawn in row i. A row whose settings cannot be applied, or that has no possible token
-    (ValueError), as when a model gives NaN, has its error in the list.
+    `banned[i]` are never drawn in row i, nor what its mask does not allow, if there are masks. A row whose settings
+    cannot be applied, or that has no possible token (ValueError), as when a model gives NaN, has its error in the list.
     """
     if not samplers:
         return []
     tokens: list[int] = logits.argmax(axis=1).tolist()
     drawn: list[int | Exception] = []
     with np.errstate(over="ignore"):
-        for row, sampler, ban, token in zip(logits, samplers, banned, tokens, strict=True):
+        rows = zip(logits, samplers, banned, masks or [None] * len(samplers), tokens, strict=True)
+        for row, sampler, ban, mask, token in rows:
             try:
-                drawn.append(_draw(row, sampler, ban, token))
+                drawn.append(_draw(row, sampler, ban, mask, token))
             except Exception as error:  # noqa: BLE001 - a row's own settings or numbers must not take the others down
                 drawn.append(error)
     return drawn
-
-
-def taken(tokens: npt.NDArray[np.int64], highest: Logits) -> list[int | Exception]:
-    """The likeliest tokens, of rows that take them; ValueError for a row where that has no finite logit."""
-    finite = np.isfinite(highest).tolist()
-    pairs = zip(tokens.tolist(), finite, strict=True)
-    return [token if possible else ValueError(NOTHING_TO_DRAW) for token, possible in pairs]
 
 
 @lru_cache(maxsize=4)
@@ -113,18 +111,30 @@ def _adjusted(vocabulary: int) -> Logits:
     return np.empty(vocabulary, np.float32)
 
 
-def _draw(logits: Logits, sampler: Sampler, banned: Sequence[int], token: int) -> int:
+def _draw(logits: Logits, sampler: Sampler, banned: Sequence[int], mask: Mask | None, token: int) -> int:
     """Draw from a row whose likeliest `token` is known."""
-    if sampler.adjusts or banned:
+    if mask is not None and mask.ids is not None and not sampler.adjusts and not banned:
+        few = logits[mask.ids]
+        return int(mask.ids[_drawn(few, sampler, int(few.argmax()), logits.size)])
+    if sampler.adjusts or banned or mask is not None:
         row = _adjusted(logits.size)
         np.copyto(row, logits)
         logits = row
         if sampler.adjusts:
             sampler.adjust(logits)
+        if mask is not None:
+            mask.apply(logits)
         if banned:
             logits[list(banned)] = -np.inf
         token = int(logits.argmax())
+    return _drawn(logits, sampler, token, logits.size)
+
+
+def _drawn(logits: Logits, sampler: Sampler, token: int, vocabulary: int) -> int:
+    """Draw from logits that may be those of some tokens only; a place in them."""
     highest = float(logits[token])
     if not math.isfinite(highest):
         raise ValueError(NOTHING_TO_DRAW)
-    return token if sampler.sampling.temperature == 0 else pick(logits, highest, sampler.sampling, sampler.random)
+    if sampler.sampling.temperature == 0:
+        return token
+    return pick(logits, highest, sampler.sampling, sampler.random, vocabulary)

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 import time
 from dataclasses import dataclass
 
@@ -11,8 +12,11 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from service.engine import bands, reports
 from service.engine.batch import Band, Batch, can_merge, merge
+from service.engine.compiler import Compiler
+from service.engine.drawing import Drawn
 from service.engine.forward import Forward
 from service.engine.frames import Cleared, Row, Step, Submit
+from service.engine.grammar import InvalidGrammar
 from service.engine.memory import Footprint
 from service.engine.places import Places
 from service.engine.prefill import Prefill, Processed
@@ -28,6 +32,8 @@ _CLEAR_EVERY = 256
 _PATIENCE = 0.2
 """The part of the time that prompts will take for which more of them are waited for."""
 _MOST_PATIENCE_S = 0.02
+_GLANCE_S = 0.05
+"""How often deadlines are looked at while there is nothing to do but wait for grammars."""
 _GROWTH = 256
 """Tokens that must be free for each running sequence when another is admitted, so that it is not put back at once."""
 
@@ -53,7 +59,11 @@ class Scheduler:
     while it works. A chunk is small, so that a long prompt does not hold running sequences up.
     """
 
-    def __init__(self, model: Module, limits: Limits, footprint: Footprint) -> None:
+    def __init__(self, model: Module, limits: Limits, footprint: Footprint, compiler: Compiler | None = None) -> None:
+        """Without a `compiler`, requests with a grammar fail."""
+        self._compiler = compiler
+        self._compiling: list[Sequence] = []
+        """Those whose grammar is not there yet."""
         self._limits = limits
         self._footprint = footprint
         self._forward = Forward(model)
@@ -69,6 +79,8 @@ class Scheduler:
         self._batch = Batch(self._forward, banded=self._banded)
         self._prefixes = Prefixes(model, limits.prefix_bytes)
         self._places = Places()
+        self._unscored: list[tuple[Row, Drawn]] = []
+        """What the last step gave to those that asked for log-probabilities."""
         self._is_full = False
         """Whether a row was put back since the last one left: until another leaves, none is admitted."""
         self._steps = 0
@@ -76,7 +88,14 @@ class Scheduler:
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing to do."""
-        return not (self._waiting or self._prefill or self._batch)
+        return not (self._waiting or self._prefill or self._batch or self._compiling)
+
+    @property
+    def leisure_s(self) -> float:
+        """How long the engine may wait for commands, in seconds, unless it is woken for a grammar that is there."""
+        if self._waiting or self._prefill or self._batch:
+            return 0.0
+        return _GLANCE_S if self._compiling else math.inf
 
     @property
     def patience_s(self) -> float:
@@ -92,7 +111,11 @@ class Scheduler:
 
     def submit(self, submit: Submit) -> None:
         """Queue a request; its further choices appear when its prompt is processed."""
-        self._waiting.push(Sequence(submit))
+        sequence = Sequence(submit)
+        if submit.grammar:
+            self._compiling.append(sequence)
+        else:
+            self._waiting.push(sequence)
 
     def abort(self, seq: int, choice: int | None = None) -> None:
         """Drop a choice, or with None all of a request, wherever they are. Unknown ones are ignored."""
@@ -126,10 +149,12 @@ class Scheduler:
 
     def _work(self, done: Step) -> None:
         self._expire(done)
+        self._take_grammars(done)
         self._take_tokens(done)
         self._take_prompts(self._prefill.collect(), done)
         self._make_room()
         self._start_decoding(done)
+        self._score()
         self._admit(done)
         self._prefill.start(decoding=len(self._batch))
 
@@ -139,10 +164,11 @@ class Scheduler:
         mx.clear_cache()
 
     def _all(self) -> list[Sequence]:
-        return [*self._waiting, *self._prefill.rows, *self._batch.rows]
+        return [*self._compiling, *self._waiting, *self._prefill.rows, *self._batch.rows]
 
     def _drop(self, leavers: list[Sequence]) -> None:
         gone = set(leavers)
+        self._compiling = [sequence for sequence in self._compiling if sequence not in gone]
         for sequence in gone.intersection(self._waiting):
             self._waiting.remove(sequence)
         if gone.intersection([*self._prefill.rows, *self._batch.rows]):
@@ -152,7 +178,27 @@ class Scheduler:
 
     # What has been computed.
 
+    def _take_grammars(self, done: Step) -> None:
+        """Queue those whose grammars have been compiled."""
+        compiling, self._compiling = self._compiling, []
+        for sequence in compiling:
+            submit = sequence.submit
+            try:
+                if self._compiler is None:
+                    raise RuntimeError("this engine has no grammars")  # noqa: TRY301 - as if the compiler said so
+                sequence.constraint = self._compiler.constraint(submit.grammar, sequence.stop_ids)
+            except InvalidGrammar as error:
+                done.rows.append(Row(submit.seq, [], "invalid", error=str(error)))
+            except Exception as error:  # noqa: BLE001 - whatever keeps a process from starting; others need no grammar
+                done.rows.extend(reports.failed(sequence, error, choice) for choice in range(submit.choices))
+            else:
+                if sequence.constraint is None:
+                    self._compiling.append(sequence)
+                else:
+                    self._waiting.push(sequence)
+
     def _take_tokens(self, done: Step) -> None:
+        self._unscored = []
         try:
             drawn = self._batch.collect()
         except Exception as error:  # noqa: BLE001 - the pass is one for all rows, so all are lost; the engine goes on
@@ -162,6 +208,8 @@ class Scheduler:
         for each in drawn:
             row = reports.taken(each)
             done.rows.append(row)
+            if each.logits is not None and row.tokens:
+                self._unscored.append((row, each))
             self._waiting.charge(each.sequence.submit.caller, 1)
             if row.finish is not None:
                 leavers.append(each.sequence)
@@ -194,11 +242,12 @@ class Scheduler:
                     self._prefixes.keep(sequence, cache)
                 if multiplies:
                     self._multiply(sequence, copy.deepcopy(cache))  # of a single row it is the row's own
-            scored = [row for row in arrivals if not row.submit.max_tokens]
-            for row in scored:
-                done.rows.extend(Row(row.submit.seq, [], "length", choice) for choice in range(row.submit.choices))
-            if scored:
-                band.keep([index for index, row in enumerate(arrivals) if row not in scored])
+            over = [row for row in arrivals if not row.submit.max_tokens or row.is_complete]
+            for row in over:
+                finish = "complete" if row.is_complete else "length"
+                done.rows.extend(Row(row.submit.seq, [], finish, choice) for choice in range(row.submit.choices))
+            if over:
+                band.keep([index for index, row in enumerate(arrivals) if row not in over])
             if band.rows:
                 self._batch.join([band])
         except Exception as error:  # noqa: BLE001 - as in a step
@@ -217,6 +266,13 @@ class Scheduler:
             self._batch.start()
         except Exception as error:  # noqa: BLE001 - as in a step
             self._lose_batch(error, done)
+
+    def _score(self) -> None:
+        """Add the log-probabilities that were asked for, while the device works."""
+        for row, drawn in self._unscored:
+            if (logprob := drawn.logprob) is not None:
+                row.logprobs.append(logprob)
+        self._unscored = []
 
     def _lose_batch(self, error: Exception, done: Step, arrivals: list[Sequence] | None = None) -> None:
         told = {(row.seq, row.choice) for row in done.rows if row.finish is not None}
@@ -306,4 +362,5 @@ class Scheduler:
 def _multiplies(sequence: Sequence) -> bool:
     """Whether the other choices of its request start where it does."""
     request = sequence.submit
-    return bool(request.choices > 1 and not sequence.choice and not sequence.multiplied and request.max_tokens)
+    begins = not sequence.choice and not sequence.multiplied and not sequence.is_complete
+    return bool(request.choices > 1 and begins and request.max_tokens)

@@ -4,8 +4,11 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
+from service.engine.constraint import Constraint
 from service.engine.frames import Submit
+from service.engine.mask import Mask
 from service.engine.sampling import Sampler
+from service.engine.thinking import Budget
 
 LayerCache = Any
 """One of mlx-lm's KV caches; the library has no common type for them."""
@@ -25,6 +28,10 @@ class Sequence:
     """The prompt and what was generated. The keys and values of all but the last are needed for the next step."""
     sampler: Sampler = field(init=False)
     stop_ids: frozenset[int] = field(init=False)
+    budget: Budget | None = field(init=False)
+    """The bound on its reasoning."""
+    constraint: Constraint | None = None
+    """Its grammar. One that has a grammar waits until this is there."""
     cache: list[LayerCache] | None = None
     prefilled: int = 0
     """Tokens whose keys and values are in `cache`."""
@@ -42,6 +49,7 @@ class Sequence:
         self.tokens = list(self.submit.prompt)
         self.sampler = Sampler(self.submit.sampling, self.submit.prompt, self.choice)
         self.stop_ids = frozenset(self.submit.stop_ids)
+        self.budget = None if self.submit.thinking is None else Budget(self.submit.thinking)
 
     @property
     def last_token(self) -> int:
@@ -69,9 +77,19 @@ class Sequence:
         return self.submit.stop_ids if self.generated < self.submit.min_tokens else []
 
     @property
+    def forced(self) -> int | None:
+        """The token that must come next; None where there is a choice."""
+        return None if self.budget is None else self.budget.forced
+
+    @property
     def takes_likeliest(self) -> bool:
-        """Whether its next token is simply the likeliest, and nobody asks for more."""
-        return self.sampler.is_argmax and not self.banned and self.submit.logprobs < 0
+        """Whether its next token is the likeliest that may come."""
+        return self.forced is not None or (self.sampler.is_argmax and (self.constraint is not None or not self.banned))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether its grammar lets nothing follow."""
+        return self.constraint is not None and self.constraint.is_complete
 
     @property
     def scores_prompt(self) -> bool:
@@ -85,18 +103,34 @@ class Sequence:
 
     def sibling(self, choice: int) -> "Sequence":
         """Another choice of the same request, before its first token."""
-        return Sequence(self.submit, choice, self.age, admitted=self.admitted, cached=self.cached)
+        constraint = None if self.constraint is None else self.constraint.fresh()
+        return Sequence(
+            self.submit, choice, self.age, admitted=self.admitted, cached=self.cached, constraint=constraint
+        )
 
     def put_back(self) -> None:
         """Give up the keys and values; they are computed again later."""
         self.cache = None
         self.prefilled = 0
 
+    def mask(self) -> Mask | None:
+        """Wait for which tokens its grammar lets come next; None where there is no grammar. Raises GrammarFailed."""
+        if self.constraint is None:
+            return None
+        mask = self.constraint.mask()
+        return mask.without(self.banned) if self.banned else mask
+
     def append(self, token: int) -> str | None:
-        """Take a drawn token; the finish reason if it was the last."""
+        """Take a drawn token; the finish reason if it was the last. Raises GrammarFailed."""
         self.tokens.append(token)
         self.generated += 1
         self.sampler.observe(token)
         if token in self.stop_ids:
             return "stop"
+        if self.budget is not None:
+            self.budget.observe(token)
+        if self.constraint is not None:
+            self.constraint.consume(token)
+            if self.constraint.is_complete:
+                return "complete"
         return "length" if self.generated >= self.submit.max_tokens else None

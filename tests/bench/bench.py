@@ -65,9 +65,17 @@ class Bench:
         """The shim's completions."""
         return HttpClient.of_url(self.servers.url)
 
-    def request(self, prompt: list[int], tokens: int, sampling: Sampling | None = None) -> bytes:
-        """A request over gRPC."""
-        return generate(prompt, tokens, sampling, bypass=self._bypass)
+    def request(
+        self,
+        prompt: list[int],
+        tokens: int,
+        sampling: Sampling | None = None,
+        *,
+        schema: str = "",
+        top_logprobs: int = 0,
+    ) -> bytes:
+        """A request over gRPC, as `generate` makes it."""
+        return generate(prompt, tokens, sampling, schema=schema, top_logprobs=top_logprobs, bypass=self._bypass)
 
     def answers(self, prompts: list[list[int]], tokens: int) -> list[Answer]:
         """Greedy answers to prompts that are sent together over gRPC."""

@@ -10,10 +10,12 @@ import uvloop
 
 from tests.bench.bench import Bench
 from tests.bench.measures import (
+    constrained,
     cpu,
     crowd,
     first_token,
     leavers,
+    logprobs,
     long_prompt,
     many_streams,
     memory,
@@ -46,6 +48,8 @@ MEASURES = (
     Measure("16-streams", many_streams.sixteen, _BOTH, _TINY),
     Measure("32-streams", many_streams.thirty_two, _BOTH, _NONE),
     Measure("sampled", sampled_streams.measure, _BOTH, _TINY),
+    Measure("constrained", constrained.measure, _TINY, _TINY),
+    Measure("logprobs", logprobs.measure, _TINY, _TINY),
     Measure("shim-16", over_shim.throughput, _TINY, _TINY),
     Measure("first-token", first_token.measure, _TINY, _TINY),
     Measure("first-token-200", over_shim.first_token, _TINY, _TINY),

@@ -15,8 +15,19 @@ _METHOD = "/mlx_grpc.v1.GenerationService/Generate"
 _OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
 
-def generate(prompt: list[int], tokens: int, sampling: Sampling | None = None, *, bypass: bool = False) -> bytes:
-    """A request for so many tokens, greedy unless it is told how to draw them; `bypass` is the prefix cache's."""
+def generate(
+    prompt: list[int],
+    tokens: int,
+    sampling: Sampling | None = None,
+    *,
+    schema: str = "",
+    top_logprobs: int = 0,
+    bypass: bool = False,
+) -> bytes:
+    """A request for so many tokens, greedy unless it is told how to draw them; `bypass` is the prefix cache's.
+
+    They are held to a JSON `schema`, and come with the log-probabilities of so many alternatives, if there are any.
+    """
     drawn = pb.SamplingParams(temperature=0)
     if sampling:
         drawn = pb.SamplingParams(temperature=sampling.temperature, top_p=sampling.top_p, seed=sampling.seed)
@@ -25,6 +36,11 @@ def generate(prompt: list[int], tokens: int, sampling: Sampling | None = None, *
         sampling=drawn,
         stopping=pb.Stopping(max_tokens=tokens, ignore_eos=True),
     )
+    if schema:
+        request.constraint.json_schema = schema
+    if top_logprobs:
+        request.output.logprobs = True
+        request.output.top_logprobs = top_logprobs
     if bypass:
         request.cache.bypass = True
     return request.SerializeToString()

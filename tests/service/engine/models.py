@@ -1,5 +1,6 @@
 """Tiny models in the process of the test, and ways to run them. MLX must be used from one thread only."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ import mlx.core as mx
 from mlx.nn.layers.base import Module
 from mlx_lm.models.cache import KVCache, QuantizedKVCache, make_prompt_cache
 
+from service.engine.compiler import Compiler
 from service.engine.frames import Logprob, Row, Sampling, Submit
 from service.engine.memory import Footprint
 from service.engine.scheduler import Limits, Scheduler
@@ -102,9 +104,10 @@ class Engine:
         prefill_chunk: int = 512,
         kv_bytes: int = 1 << 30,
         prefix_bytes: int = 0,
+        compiler: Compiler | None = None,
     ) -> None:
         limits = Limits(max_running, prefill_chunk, kv_bytes, prefix_bytes)
-        self.scheduler = Scheduler(model, limits, Footprint.of(model))
+        self.scheduler = Scheduler(model, limits, Footprint.of(model), compiler)
         self.tokens: dict[int, list[int]] = {}
         self.choices: dict[tuple[int, int], list[int]] = {}
         self.ends: dict[int, Row] = {}
@@ -134,7 +137,7 @@ class Engine:
         for queued in done.queued:
             self.places.setdefault(queued.seq, []).append(queued.position)
         for row in done.rows:
-            if row.finish == "deadline":  # said of the request as a whole
+            if row.finish in {"deadline", "invalid"}:  # said of the request as a whole
                 self.ends[row.seq] = row
                 continue
             choice = (row.seq, row.choice)
@@ -152,6 +155,7 @@ class Engine:
         """Step until there is nothing left to do."""
         while not self.scheduler.is_idle:
             self.step()
+            time.sleep(min(0.002, self.scheduler.leisure_s))
         return self
 
     def finish(self, seq: int) -> str | None:

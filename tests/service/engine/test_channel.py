@@ -99,3 +99,19 @@ def test_a_high_descriptor_is_as_good_as_any() -> None:
         assert channel.receive(5) == [Abort(1)]
         channel.send(Heartbeat())
         assert theirs.recv(1 << 10) == pack(Heartbeat())
+
+
+def test_another_thread_may_end_the_wait(pair: Pair) -> None:
+    """Once for any number of calls, whether it has begun or not; commands are received as ever."""
+    channel, service = pair
+    threading.Timer(0.1, channel.wake).start()
+    began = time.monotonic()
+    assert channel.receive(30) == []
+    assert time.monotonic() - began < 10
+    for _ in range(100_000):
+        channel.wake()
+    service.sendall(pack(Abort(1)))
+    assert channel.receive(30) == [Abort(1)]
+    began = time.monotonic()
+    assert channel.receive(0.1) == []
+    assert time.monotonic() - began >= 0.1

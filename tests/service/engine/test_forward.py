@@ -49,9 +49,12 @@ def test_the_head_is_a_product(rows: int, vocabulary: int) -> None:
         hidden = chance.standard_normal((count, 64), np.float32)
         expected = hidden @ weights.T
         np.testing.assert_allclose(head(hidden), expected, rtol=1e-4, atol=1e-4)
-        tokens, highest = head.likeliest(hidden)
-        assert tokens.tolist() == expected.argmax(axis=1).tolist()
-        np.testing.assert_allclose(highest, expected.max(axis=1), rtol=1e-4)
+        glance = head.glance(hidden, [count - 1, 0])
+        assert glance.tokens.tolist() == expected.argmax(axis=1).tolist()
+        np.testing.assert_allclose(glance.highest, expected.max(axis=1), rtol=1e-4)
+        np.testing.assert_allclose(glance.whole, expected[[count - 1, 0]], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(glance.table, expected, rtol=1e-4, atol=1e-4)
+        assert head.glance(hidden).whole.shape == (0, vocabulary)
 
 
 @pytest.mark.parametrize("rows", [2, 12])
@@ -61,10 +64,10 @@ def test_of_equal_logits_the_first_is_taken(rows: int) -> None:
     weights[[17, 40, 2500, 4999]] = 1
     hidden = np.ones((rows, 64), np.float32)
     hidden[1] = np.nan
-    tokens, highest = HostHead(weights).likeliest(hidden)
-    assert np.isnan(highest[1])
-    assert {token for row, token in enumerate(tokens.tolist()) if row != 1} == {17}
-    assert {value for row, value in enumerate(highest.tolist()) if row != 1} == {64.0}
+    glance = HostHead(weights).glance(hidden)
+    assert np.isnan(glance.highest[1])
+    assert {token for row, token in enumerate(glance.tokens.tolist()) if row != 1} == {17}
+    assert {value for row, value in enumerate(glance.highest.tolist()) if row != 1} == {64.0}
 
 
 def test_the_head_is_on_the_host_on_the_cpu_only() -> None:

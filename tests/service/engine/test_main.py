@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from service.engine.frames import (
     Event,
     Heartbeat,
@@ -125,3 +127,36 @@ def test_a_bad_sequence_leaves_the_engine_running(tiny_model: Path, tmp_path: Pa
             event = engine.next()
             rows |= {row.seq: row for row in event.rows} if isinstance(event, Step) else {}
         assert (rows[1].finish, rows[2].finish) == ("error", "length")
+
+
+def test_a_grammar_is_compiled_beside_what_runs(tiny_model: Path, tmp_path: Path) -> None:
+    """An engine that has nothing else to do is woken for it, and says meanwhile that it is well."""
+    with started(tiny_model, tmp_path) as engine:
+        engine.next()
+        greedy = Sampling(seed=0, temperature=0)
+        engine.socket.sendall(pack(Submit(1, [1, 2], greedy, 50, grammar='start: "yes" | "no"')))
+        engine.socket.sendall(pack(Submit(2, [1, 2], greedy, 50, grammar="start: nothing")))
+        rows: dict[int, Row] = {}
+        while len(rows) < 2:
+            event = engine.next()
+            assert isinstance(event, Step | Heartbeat)
+            if isinstance(event, Step):
+                rows |= {row.seq: row for row in event.rows if row.finish}
+        assert (rows[1].finish, rows[2].finish) == ("complete", "invalid")
+        assert "unknown name" in rows[2].error
+
+
+def test_an_engine_ends_in_the_middle_of_a_grammar(tiny_model: Path, tmp_path: Path) -> None:
+    """However long that would take; nothing of it goes on."""
+    with started(tiny_model, tmp_path) as engine:
+        engine.next()
+        endless = " & ".join(f"/(.{{{length}}})*/" for length in (7, 11, 13, 17, 19, 23, 29))
+        engine.socket.sendall(pack(Submit(1, [1, 2], Sampling(seed=0), 5, grammar=f"start: A\nA: {endless}")))
+        children: list[psutil.Process] = []
+        parent = psutil.Process(engine.process.pid)
+        while not children:
+            assert isinstance(engine.next(), Step | Heartbeat)
+            children = parent.children(recursive=True)
+        engine.socket.sendall(pack(Shutdown()))
+        assert engine.process.wait(WAIT_S) == 0
+        assert psutil.wait_procs(children, timeout=WAIT_S)[1] == []

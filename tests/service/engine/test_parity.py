@@ -2,15 +2,24 @@
 
 import random
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlx.nn.layers.base import Module
 
-from service.engine.frames import Sampling
+from service.engine.compiler import Compiler
+from service.engine.frames import Sampling, Thinking
 from tests.service.engine.models import GREEDY, MODELS, VOCAB, Engine, alone
 
+GRAMMARS = [
+    'start: %json {"type": "array", "items": {"type": "integer"}, "minItems": 3, "maxItems": 30}',
+    "start: /[a-m]+( [n-z]+)*/",
+    'start: "yes" | "no" | /[0-9]{1,9}/',
+]
+THINKING = Thinking(4, [], [70], [71, 72, 70], is_open=True)
+"""The markers are letters and digits, which some of the grammars let come and some do not."""
 SYSTEM = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8]
 """A prefix that prompts share."""
 
@@ -30,6 +39,9 @@ class Request:
     bypass: bool
     priority: int
     boundaries: list[int] = field(default_factory=list)
+    grammar: str = ""
+    thinking: Thinking | None = None
+    logprobs: int = -1
 
 
 def schedule(seed: int) -> list[Request]:
@@ -55,6 +67,9 @@ def schedule(seed: int) -> list[Request]:
                 chance.random() < 0.2,
                 chance.choice([0, 0, 1]),
                 [len(SYSTEM)] if len(prompt) > len(SYSTEM) else [],
+                chance.choice(["", "", "", *GRAMMARS]),
+                chance.choice([None, None, THINKING]),
+                chance.choice([-1, -1, 2]),
             )
         )
     return requests
@@ -76,6 +91,7 @@ def run(engine: Engine, requests: list[Request]) -> None:
                     bypass=request.bypass,
                     priority=request.priority,
                     boundaries=request.boundaries,
+                    **held(request),
                 )
             if request.leaves is not None and request.arrives + request.leaves == step:
                 engine.scheduler.abort(request.seq)
@@ -83,18 +99,26 @@ def run(engine: Engine, requests: list[Request]) -> None:
         step += 1
 
 
-def check(model: Module, engine: Engine, requests: list[Request]) -> None:
+def held(request: Request) -> dict[str, Any]:
+    """Say what a request is held to."""
+    return {"grammar": request.grammar, "thinking": request.thinking, "logprobs": request.logprobs}
+
+
+def check(model: Module, engine: Engine, requests: list[Request], compiler: Compiler) -> None:
     """Hold what the engine has said against each choice alone."""
     for request in requests:
-        expected = Engine(model, max_running=request.choices)
-        expected.submit(0, list(request.prompt), request.sampling, request.max_tokens, choices=request.choices)
+        expected = Engine(model, max_running=request.choices, compiler=compiler)
+        more = held(request)
+        expected.submit(0, list(request.prompt), request.sampling, request.max_tokens, choices=request.choices, **more)
         expected.run()
         for choice in range(request.choices):
             said = engine.choices.get((request.seq, choice), [])
             whole = expected.choices[0, choice]
             assert said == whole[: len(said)], (request, choice)
             assert len(said) == len(whole) or request.leaves is not None
-        assert expected.choices[0, 0] == alone(model, list(request.prompt), request.sampling, request.max_tokens)
+        if not request.grammar:
+            first = alone(model, list(request.prompt), request.sampling, request.max_tokens, **more)
+            assert expected.choices[0, 0] == first
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -105,12 +129,16 @@ def model(request: pytest.FixtureRequest) -> Module:
 
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 1 << 20), chunk=st.sampled_from([3, 16, 64]), memory=st.sampled_from([1 << 30, 400_000]))
-def test_schedules_change_no_text(model: Module, seed: int, chunk: int, memory: int) -> None:
-    """Admissions, cancels, further choices, rows put back for want of memory, prefixes that are known or not."""
+def test_schedules_change_no_text(model: Module, compiler: Compiler, seed: int, chunk: int, memory: int) -> None:
+    """Admissions, cancels, further choices, rows put back for want of memory, prefixes that are known or not.
+
+    Some rows are held to a grammar, to a budget of reasoning, or to both.
+    """
     requests = schedule(seed)
-    engine = Engine(model, max_running=5, prefill_chunk=chunk, kv_bytes=memory, prefix_bytes=memory // 4)
+    limits = {"max_running": 5, "prefill_chunk": chunk, "kv_bytes": memory, "prefix_bytes": memory // 4}
+    engine = Engine(model, compiler=compiler, **limits)
     run(engine, requests)
-    check(model, engine, requests)
+    check(model, engine, requests, compiler)
 
 
 def test_rows_that_outgrow_the_memory_are_put_back(caplog: pytest.LogCaptureFixture) -> None:
