@@ -20,6 +20,9 @@ class GrammarFailed(Exception):
     """A grammar that was good when it was compiled is too much for the library at this place."""
 
 
+Computed = Mask | GrammarFailed
+
+
 class Constraint:
     """Belongs to the engine's thread. What takes long is done by others, while the device runs the forward pass."""
 
@@ -35,14 +38,14 @@ class Constraint:
         self._stop_ids = stop_ids
         self._ends = ends
         self._vocabulary = vocabulary
-        self._threads = threads
-        self._pending: Future[list[Mask | GrammarFailed]] | None = None
+        self.threads = threads
+        self._pending: Future[list[Computed]] | None = None
         self._place = 0
         """Its own in what is pending."""
 
     def fresh(self) -> "Constraint":
         """The same grammar for another row, from its beginning."""
-        return Constraint(self._base, self._stop_ids, self._ends, self._vocabulary, self._threads)
+        return Constraint(self._base, self._stop_ids, self._ends, self._vocabulary, self.threads)
 
     @property
     def is_complete(self) -> bool:
@@ -57,6 +60,10 @@ class Constraint:
         if not self._matcher.consume_token(token):
             raise GrammarFailed(grammar.explained(self._matcher.get_error()))
 
+    def accepts(self, tokens: list[int]) -> bool:
+        """Whether these tokens may follow, just after one was consumed."""
+        return bool(self._matcher.validate_tokens(tokens) == len(tokens))
+
     def mask(self) -> Mask:
         """Wait for the mask; one without any token means that the output is complete. Raises GrammarFailed."""
         prepare([self])
@@ -67,7 +74,17 @@ class Constraint:
             raise mask
         return mask
 
-    def _compute(self) -> Mask | GrammarFailed:
+    @property
+    def lacks_mask(self) -> bool:
+        """Whether nobody has computed the mask for the next token, of which there may be one."""
+        return self._pending is None and not self._matcher.is_stopped()
+
+    def expect(self, pending: Future[list[Computed]], place: int) -> None:
+        """The mask for the next token will be there, in a place among others."""
+        self._pending, self._place = pending, place
+
+    def compute(self) -> Computed:
+        """The mask for the next token, in any thread."""
         start = time.thread_time()
         bits = self._matcher.compute_bitmask()
         taken = time.thread_time() - start
@@ -82,13 +99,13 @@ class Constraint:
 
 def prepare(constraints: Sequence[Constraint]) -> None:
     """Let the masks for the next tokens be computed, but for those that are already: in few threads, some in each."""
-    waiting = [one for one in constraints if one._pending is None and not one._matcher.is_stopped()]
+    waiting = [constraint for constraint in constraints if constraint.lacks_mask]
     for first in range(min(THREADS, len(waiting))):
         some = waiting[first::THREADS]
-        pending = some[0]._threads.submit(_computed, some)
-        for place, one in enumerate(some):
-            one._pending, one._place = pending, place
+        pending = some[0].threads.submit(_computed, some)
+        for place, constraint in enumerate(some):
+            constraint.expect(pending, place)
 
 
-def _computed(constraints: Sequence[Constraint]) -> list[Mask | GrammarFailed]:
-    return [one._compute() for one in constraints]
+def _computed(constraints: Sequence[Constraint]) -> list[Computed]:
+    return [constraint.compute() for constraint in constraints]

@@ -25,8 +25,8 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True):
 class Thinking(msgspec.Struct, frozen=True, array_like=True):
     """A bound on a sequence's reasoning, in token ids: after `budget` tokens of it, `ending` is put in its place.
 
-    Reasoning begins with `opening`, at the start of the output, unless the prompt has left it `is_open`; the model ends
-    it by itself with `closing`.
+    Reasoning begins with `opening`, at the start of the output or after some of `blanks`, unless the prompt has left it
+    `is_open`; the model ends it by itself with `closing`.
     """
 
     budget: int
@@ -34,6 +34,7 @@ class Thinking(msgspec.Struct, frozen=True, array_like=True):
     closing: list[int]
     ending: list[int]
     is_open: bool = False
+    blanks: list[int] = []
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):

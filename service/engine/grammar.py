@@ -76,12 +76,15 @@ def explained(error: str) -> str:
     lines = dict(_EXCERPT.findall(said))
     said = _EXCERPT.sub("", said)
     if place := _PLACE.match(said):
-        said = said[place.end() :]
-        if not said.startswith(_SCHEMA):
-            line, column = place.groups()
+        line, column = place.groups()
+        said = said[place.end() :].strip()
+        if said.startswith(_SCHEMA):
+            said = said.removeprefix(_SCHEMA)
+        else:
             start = max(0, int(column) - 1 - _NEAR)
             near = lines.get(line, "")[start : int(column) - 1 + _NEAR].strip()
-            said = f"line {line}, column {column}: {said.strip()}, near {near!r}"
+            said = f"{said}, near {near!r}"
+        said = f"line {line}, column {column}: {said}"
     said = " ".join(said.removeprefix(_SCHEMA).split())
     return said[:_WORDS] or _TOO_COMPLEX
 

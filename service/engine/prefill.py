@@ -193,8 +193,10 @@ class Prefill:
     def _goes_with(self, first: Sequence, row: Sequence) -> bool:
         """Whether a row can be processed with one that has no more to do."""
         if not first.to_prefill or not self._can_pad:
-            # With nothing to do, they are choices of one prompt, or else a band of their own suits them better.
-            return row.to_prefill == first.to_prefill and (row.to_prefill > 0 or row.length == first.length)
+            # With nothing to do, they are choices of one prompt, or else a band of their own suits them better. Nothing
+            # can be taken out of a batch of caches that are empty.
+            alike = row.length == first.length and row.prefilled > 0
+            return row.to_prefill == first.to_prefill and (row.to_prefill > 0 or alike)
         return row.to_prefill <= 2 * first.to_prefill + _PADDING
 
     def _run(self, chunk: Chunk) -> None:

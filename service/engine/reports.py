@@ -34,6 +34,10 @@ def progress(sequence: Sequence, scores: list[Logprob | None]) -> Progress:
 
 def failed(sequence: Sequence, error: Exception, choice: int | None = None) -> Row:
     """A sequence's end by an error, which the log has in full; `choice` where it is not the sequence's own."""
+    number = sequence.choice if choice is None else choice
+    if isinstance(error, GrammarFailed):
+        logger.info("sequence %d failed by its grammar: %s", sequence.submit.seq, error)
+        return Row(sequence.submit.seq, [], "invalid", number, error=str(error))
     logger.error("sequence %d failed", sequence.submit.seq, exc_info=error)
     message = f"{type(error).__name__}: {error}"
-    return Row(sequence.submit.seq, [], "error", sequence.choice if choice is None else choice, error=message)
+    return Row(sequence.submit.seq, [], "error", number, error=message)

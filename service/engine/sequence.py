@@ -133,4 +133,6 @@ class Sequence:
             self.constraint.consume(token)
             if self.constraint.is_complete:
                 return "complete"
+            if self.budget is not None and self.budget.due and not self.constraint.accepts(self.budget.due):
+                self.budget.postpone()
         return "length" if self.generated >= self.submit.max_tokens else None

@@ -8,16 +8,28 @@ class Budget:
 
     def __init__(self, thinking: Thinking) -> None:
         self._opening = list(thinking.opening)
+        self._blanks = thinking.blanks
         self._closing = thinking.closing
         self._ending = thinking.ending
         self._left = thinking.budget
         self._recent: list[int] = []
         """The last tokens of the reasoning, as many as the closing has."""
         self._forced: list[int] = []
+        self._has_begun = False
+        """Whether the first token of the opening is there."""
         self._is_open = False
         self._is_over = False
         if thinking.is_open or not self._opening:
             self._open()
+
+    @property
+    def due(self) -> list[int]:
+        """All tokens that must come, in order."""
+        return self._forced
+
+    def postpone(self) -> None:
+        """What must come cannot come here, as inside a character: it is due again after the next token."""
+        self._forced = []
 
     @property
     def forced(self) -> int | None:
@@ -33,10 +45,12 @@ class Budget:
             self._is_over = not self._forced
         elif self._is_open:
             self._think(token)
-        elif token == self._opening.pop(0):
+        elif token == self._opening[0]:
+            self._opening.pop(0)
+            self._has_begun = True
             if not self._opening:
                 self._open()
-        else:  # the output begins with something else, so that there is no reasoning
+        elif self._has_begun or token not in self._blanks:  # the output begins otherwise: there is no reasoning
             self._is_over = True
 
     def _open(self) -> None:

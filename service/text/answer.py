@@ -11,6 +11,9 @@ from service.text.tokenizer import Tokenizer
 from service.text.tools.syntax import ToolSyntax
 from service.types import Tool
 
+_BLANKS = ("\n", "\n\n", " ", "  ", "\t", "\r\n")
+"""What models write before they think, if anything."""
+
 
 @dataclass(frozen=True, slots=True)
 class Calls:
@@ -48,4 +51,5 @@ def thinking(tokenizer: Tokenizer, markup: Markup, budget: int, *, is_open: bool
         closing=[closing[0]],
         ending=tokenizer.encode(ending, add_special=False),
         is_open=is_open,
+        blanks=[part for text in _BLANKS for part in tokenizer.encode(text, add_special=False)],
     )

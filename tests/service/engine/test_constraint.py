@@ -251,7 +251,7 @@ def test_an_invalid_grammar_is_told_once(plain: Module, compiler: Compiler) -> N
     engine.submit(0, [1, 2], grammar='start: %json {"type": "foo"}', choices=3)
     engine.submit(1, FREE)
     engine.run()
-    assert (engine.finish(0), engine.ends[0].error) == ("invalid", "Invalid type: foo")
+    assert (engine.finish(0), engine.ends[0].error) == ("invalid", "line 1, column 8: Invalid type: foo")
     assert (engine.processed[0], engine.tokens[1]) == ([], alone(plain, FREE))
 
 
@@ -272,7 +272,7 @@ def test_a_mask_that_takes_too_long_fails_its_row_alone(
         engine.submit(0, [1, 2], sampling, grammar=JSON)
         engine.submit(1, FREE, sampling)
         engine.run()
-        assert (engine.finish(0), "too long" in engine.ends[0].error) == ("error", True)
+        assert (engine.finish(0), "too long" in engine.ends[0].error) == ("invalid", True)
         assert engine.tokens[1] == alone(plain, FREE, sampling)
 
 
@@ -283,7 +283,7 @@ def test_a_matcher_that_fails_fails_its_row_alone(plain: Module, compiler: Compi
     engine.submit(0, [1, 2], grammar='start: "a"', thinking=thinking)
     engine.submit(1, FREE)
     engine.run()
-    assert engine.finish(0) == "error"
+    assert engine.finish(0) == "invalid"
     assert engine.tokens[1] == alone(plain, FREE)
 
 

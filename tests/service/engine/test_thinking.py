@@ -7,12 +7,13 @@ from service.engine.frames import Thinking
 from service.engine.thinking import Budget
 
 OPEN, CLOSE = [90, 91], [92, 93]
+BLANKS = [70, 71]
 ENDING = [80, 92, 93, 81]
 
 
 def told(drawn: list[int], budget: int, *, is_open: bool = False, closing: list[int] = CLOSE) -> list[int]:
     """Run a model that would say `drawn`, and give what the row says until that is used up."""
-    bound = Budget(Thinking(budget, OPEN, closing, ENDING, is_open))
+    bound = Budget(Thinking(budget, OPEN, closing, ENDING, is_open, BLANKS))
     said: list[int] = []
     left = list(drawn)
     while left or bound.forced is not None:
@@ -44,6 +45,23 @@ def test_an_output_that_begins_otherwise_has_no_reasoning() -> None:
     """A marker further on is text."""
     for answer in ([5, *OPEN, 1, 2, 3, 4], [OPEN[0], 5, *OPEN, 1, 2, 3]):
         assert told(answer, 1) == answer
+
+
+def test_blanks_may_come_before_the_opening() -> None:
+    """Which is where a reader still takes what follows for reasoning; inside the marker they are text."""
+    assert told([70, 71, 70, *OPEN, 1, 2], 1) == [70, 71, 70, *OPEN, 1, *ENDING, 2]
+    assert told([70, OPEN[0], 70, *OPEN, 1, 2, 3], 1) == [70, OPEN[0], 70, *OPEN, 1, 2, 3]
+
+
+def test_what_cannot_come_yet_is_due_after_the_next_token() -> None:
+    """As inside a character, which is finished first."""
+    bound = Budget(Thinking(1, OPEN, CLOSE, ENDING, is_open=True))
+    bound.observe(1)
+    assert bound.due == ENDING
+    bound.postpone()
+    assert bound.forced is None
+    bound.observe(2)
+    assert bound.due == ENDING
 
 
 def test_a_closing_that_has_begun_is_finished() -> None:
