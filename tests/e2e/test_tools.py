@@ -198,7 +198,7 @@ async def test_arguments_from_random_weights_obey_the_schema(taught: httpx.Async
         )
     )
     ended = [each for answer in answers for each in answer.said if each.finish != "length"]
-    assert len(ended) >= 5
+    assert len(ended) >= 3
     for each in ended:
         assert each.calls
         assert each.text == ""

@@ -43,8 +43,7 @@ class _Bare:
         tag = literal(_TAG)
         if tag.startswith("<["):
             answer += f" | tool_free? {tag} calls"
-        # An answer may be JSON too; that of a call begins with the name.
-        free = r'tool_free: /\s*([^{\s]|\{\s*([^\s"]|"([^n]|n([^a]|a([^m]|m([^e]|e[^"]))))))(.|\n)*/'
+        free = r"tool_free: /\s*[^{\s](.|\n)*/"
         return "\n".join([answer, free, _CALL.held(tools, parallel=parallel, literal=literal)])
 
 
