@@ -50,12 +50,12 @@ def serve(channel: Channel, options: argparse.Namespace) -> None:
     gc.freeze()
     channel.send(loaded)
     try:
-        _run(scheduler, channel)
+        _run(scheduler, compiler, channel)
     finally:
         compiler.stop()
 
 
-def _run(scheduler: Scheduler, channel: Channel) -> None:
+def _run(scheduler: Scheduler, compiler: Compiler, channel: Channel) -> None:
     """Serve until told to end."""
     tidy = False
     while _obey(channel.receive(min(_HEARTBEAT_S, scheduler.leisure_s)), scheduler, channel):
@@ -66,6 +66,7 @@ def _run(scheduler: Scheduler, channel: Channel) -> None:
             tidy = False
             continue
         if not tidy:  # once it has been idle for a while: memory that comes back at once is not worth giving away
+            compiler.get_ready()
             memory.give_back()
             tidy = True
         channel.send(Heartbeat())

@@ -5,6 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from queue import SimpleQueue
@@ -67,6 +68,11 @@ class Compiler:
         if self._asked[text] == now:
             self._begin(text)
         return None
+
+    def get_ready(self) -> None:
+        """Read the model's vocabulary, for a time when nobody waits: no other Python runs meanwhile, up to a second."""
+        with suppress(Exception):  # it is tried again, and told, when it is needed
+            _ = self._words
 
     def stop(self) -> None:
         """End the processes, whatever they do."""

@@ -97,3 +97,12 @@ def test_what_keeps_processes_from_starting_is_no_fault_of_the_grammar(tmp_path:
                 waited(compiler, 'start: "a"')
     finally:
         compiler.stop()
+
+
+def test_the_vocabulary_can_be_read_beforehand(tokenizer_file: Path) -> None:
+    """Then the first grammar does not wait for it; what cannot be read is told to the one who needs it."""
+    ready, broken = (Compiler(file, [0], VOCAB) for file in (tokenizer_file, tokenizer_file.parent / "none.json"))
+    ready.get_ready()
+    broken.get_ready()
+    assert "_vocabulary_of_the_model" in vars(ready)
+    assert "_vocabulary_of_the_model" not in vars(broken)
