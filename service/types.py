@@ -111,7 +111,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that the model may call; `parameters` is its JSON Schema as JSON text.
+    """A function that the model may call; `parameters` is its JSON Schema as JSON text, empty if it has none.
 
     `strict`: automatic calls are held to the schema as well.
     """

@@ -173,7 +173,7 @@ def _tool_use(tools: Sequence[pb.Tool], mode: ToolMode, name: str = "", *, paral
             raise InvalidField(
                 f"tools[{index}].parameters_json", f"must be a JSON object of at most {MAX_JSON} characters"
             )
-    converted = tuple(Tool(tool.name, tool.description, tool.parameters_json or "{}", tool.strict) for tool in tools)
+    converted = tuple(Tool(tool.name, tool.description, tool.parameters_json, tool.strict) for tool in tools)
     return ToolUse(converted, mode, name, parallel)
 
 

@@ -51,5 +51,5 @@ def thinking(tokenizer: Tokenizer, markup: Markup, budget: int, *, is_open: bool
         closing=[closing[0]],
         ending=tokenizer.encode(ending, add_special=False),
         is_open=is_open,
-        blanks=[part for text in _BLANKS for part in tokenizer.encode(text, add_special=False)],
+        blanks=sorted({part for text in _BLANKS for part in tokenizer.encode(text, add_special=False)}),
     )

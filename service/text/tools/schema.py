@@ -28,6 +28,9 @@ _MAX_DEPTH = 16
 Schema = Mapping[str, Any]
 
 
+_NO_ARGUMENTS: Schema = {"type": "object", "properties": {}, "additionalProperties": False}
+
+
 def any_object() -> str:
     """Return the schema of a tool whose arguments are not held to its own."""
     return json.dumps({"type": "object", "x-guidance": _SPACING})
@@ -43,8 +46,8 @@ def arguments_schema(tool: Tool) -> str:
 
 
 def parameters(tool: Tool) -> Schema:
-    """Return the tool's own schema; empty where it has none."""
-    schema = json.loads(tool.parameters or "{}")
+    """Return the tool's own schema; where it has none, it takes no arguments."""
+    schema = json.loads(tool.parameters) if tool.parameters else _NO_ARGUMENTS
     return schema if isinstance(schema, dict) else {}
 
 

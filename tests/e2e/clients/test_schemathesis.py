@@ -36,6 +36,8 @@ def test_the_shim_is_as_documented(run_client: RunClient, short_url: str, tmp_pa
     """No generated request, allowed or not, gets a 500, an undocumented status or a body of another shape."""
     (tmp_path / "schemathesis.toml").write_text(f'hooks = "{_HOOKS}"\n')
     command = ["schemathesis", "run", f"{short_url}/openapi.json", "--no-color"]
+    # What the service alone can judge (ranges, an empty message) is refused although the document allows it.
+    command += ["--exclude-checks", "positive_data_acceptance"]
     limits = ["--max-examples", "10", "--max-time", "15", "--generation-deterministic", "--no-shrink"]
     printed = run_client([*command, *limits], tmp_path)
     tried = re.search(r"(\d+) generated, \1 passed", printed)

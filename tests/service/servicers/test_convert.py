@@ -304,7 +304,7 @@ def test_an_empty_text_is_content() -> None:
 
 def test_tools_need_a_name_and_an_object() -> None:
     """Their schemas are checked before a template sees them."""
-    assert to_tools([pb.Tool(name="f")]).tools[0].parameters == "{}"
+    assert to_tools([pb.Tool(name="f")]).tools[0].parameters == ""
     for tool, field in (
         (pb.Tool(), "tools[0].name"),
         (pb.Tool(name="f", parameters_json="[1]"), "tools[0].parameters_json"),
@@ -390,7 +390,7 @@ def test_template_variables_have_bounds() -> None:
     assert to_mapping(json_format.ParseDict({"a": "x" * (MAX_KWARGS - 100)}, Struct()))
 
 
-F, G = Tool("f", "", "{}"), Tool("g", "", "{}")
+F, G = Tool("f", "", ""), Tool("g", "", "")
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,14 @@ def test_the_schema_itself_may_be_a_reference() -> None:
     assert argument_types({"$ref": "#/$defs/A", "$defs": {"A": SCHEMA}}, "plain") == frozenset({"string"})
 
 
-@pytest.mark.parametrize("text", ["", "true", "[]", "null"])
-def test_a_tool_may_have_no_schema(text: str) -> None:
+def test_a_tool_without_a_schema_takes_no_arguments() -> None:
+    """As OpenAI's reference has it."""
+    schema = json.loads(arguments_schema(Tool("t", "", "")))
+    assert (schema["type"], schema["properties"], schema["additionalProperties"]) == ("object", {}, False)
+
+
+@pytest.mark.parametrize("text", ["{}", "true", "[]", "null"])
+def test_a_schema_may_say_nothing(text: str) -> None:
     """Then any object will do."""
     tool = Tool("t", "", text)
     assert parameters(tool) == {}
