@@ -57,4 +57,11 @@ async def run_to_end(*flags: str) -> tuple[int, str]:
 
 def children(pid: int) -> list[int]:
     """Find the workers of a parent."""
-    return [child.pid for child in psutil.Process(pid).children() if "shim.worker" in child.cmdline()]
+    return [child.pid for child in psutil.Process(pid).children() if _is_worker(child)]
+
+
+def _is_worker(child: psutil.Process) -> bool:
+    try:
+        return "shim.worker" in child.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):  # it is dead, and its parent has not noticed yet
+        return False
