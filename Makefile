@@ -40,7 +40,7 @@ $(VENV)/installed: $(VENV)/packages pyproject.toml
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-clients: $(CLIENTS)/installed  ## Make .venv-clients with the client libraries of tests/e2e/clients
+clients: $(CLIENTS)/installed  ## Make .venv-clients with the client libraries that the tests run
 
 # uv needs a quarter of pip's time for these, but knows neither pip's settings nor every machine.
 $(CLIENTS)/installed: $(CLIENTS_LOCK)
@@ -53,14 +53,14 @@ $(CLIENTS)/installed: $(CLIENTS_LOCK)
 		--require-hashes --no-deps --requirement $(CLIENTS_LOCK) || $$pip $(CLIENTS_LOCK)
 	@touch $@
 
-run: install  ## Start the service and the shim on the built-in default model
+run: install  ## Start service and shim on the built-in model; SERVICE= and SHIM= hand flags on
 	@exec $(BIN)/python -m service.stack $(SERVICE) -- $(SHIM)
 
-test: install clients  ## Run all checks and all tests
+test: install clients  ## Run all checks and all tests, in WORKERS=2 processes
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-bench: install  ## Run the benchmarks, each beside its baseline
+bench: install  ## Run the benchmarks, each beside its baseline; BENCH=--quick is shorter
 	$(BIN)/python -m tests.bench --json build/bench.json $(BENCH)
 
 soak: install  ## Run the long tests for ten minutes each
@@ -87,5 +87,5 @@ lock:  ## Write the locks anew; needs uv
 release-schema: install  ## Write the schema that `buf breaking` compares with; only when a version is released
 	$(BIN)/buf build protos --output $(SCHEMA)
 
-clean:  ## Remove what the other targets made
+clean:  ## Remove what the other targets made, the environments too
 	rm -rf $(VENV) $(CLIENTS) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,10 +1,13 @@
 """`python -m service.stack [service flags] [-- shim flags]`: the service and a shim over it, as one program to try."""
 
 import asyncio
+import re
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
+
+_READY = re.compile(r"\w+ ready on (?P<address>[^, ]+)")
 
 
 async def main(flags: Sequence[str]) -> int:
@@ -16,9 +19,8 @@ async def main(flags: Sequence[str]) -> int:
         loop.add_signal_handler(number, stack.stop)
     try:
         # The shim comes second, so that it is ready for what the service answers.
-        for module, own in (("service", flags[:cut]), ("shim", flags[cut + 1 :])):
-            if not await stack.start(module, own):
-                break
+        if address := await stack.start("service", flags[:cut]):
+            await stack.start("shim", _pointed(flags[cut + 1 :], address))
         return await stack.wait()
     finally:
         await stack.end()
@@ -31,10 +33,13 @@ class Stack:
         self._running: list[Process] = []
         self._stopping = asyncio.Event()
 
-    async def start(self, module: str, flags: Sequence[str]) -> bool:
-        """Start a program and pass on the line that says it is ready; whether it is. After `stop`, nothing starts."""
+    async def start(self, module: str, flags: Sequence[str]) -> str:
+        """Start a program and pass on what it prints until it is ready; its first address, empty if it ends before.
+
+        After `stop`, nothing starts.
+        """
         if self._stopping.is_set():
-            return False
+            return ""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", module, *flags),
             stdout=PIPE,
@@ -45,10 +50,13 @@ class Stack:
         if self._stopping.is_set():
             process.terminate()
         assert process.stdout is not None  # noqa: S101 - as asked for above
-        line = await process.stdout.readline()
-        sys.stdout.write(line.decode())
-        sys.stdout.flush()
-        return bool(line)
+        async for line in process.stdout:
+            said = line.decode()
+            sys.stdout.write(said)
+            sys.stdout.flush()
+            if ready := _READY.match(said):
+                return ready["address"]
+        return ""
 
     def stop(self) -> None:
         """Ask all to end; a second time, they do so at once."""
@@ -69,6 +77,12 @@ class Stack:
             self.stop()
         for process in self._running:
             await process.wait()
+
+
+def _pointed(flags: Sequence[str], address: str) -> Sequence[str]:
+    """The shim's flags, with the service's address where they do not say which service it serves."""
+    says = any(flag.partition("=")[0] in {"--service", "--config"} for flag in flags)
+    return flags if says else [*flags, "--service", address]
 
 
 if __name__ == "__main__":

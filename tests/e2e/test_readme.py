@@ -1,21 +1,28 @@
 """The README's commands and examples, run word for word, on the default ports: files run on one worker each."""
 
+import json
 import os
 import re
 import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import filelock
 import pytest
 
 from service.config import read_config
 
 README = Path(__file__).parents[2] / "README.md"
 START_S = 120.0
+BIN = Path(sys.executable).parent
+PORTS = Path(tempfile.gettempdir()) / "mlx-grpc-default-ports.lock"
+"""Held while the default ports are in use, since there is but one of each for all test runs of a machine."""
 
 
 def blocks(language: str) -> list[str]:
@@ -31,14 +38,19 @@ def example(language: str, mark: str) -> str:
 
 @pytest.fixture(scope="module")
 def made_run(root: Path) -> Iterator[list[str]]:
-    """Run `make run` on the default ports; the lines that it prints when all is ready."""
-    process = subprocess.Popen(["make", "run"], cwd=root, stdout=subprocess.PIPE, start_new_session=True)
-    assert process.stdout is not None
-    try:
-        yield _ready_lines(process)
-    finally:
-        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does; make dies of it once its children have ended
-        process.communicate(timeout=30)
+    """Run `make run` on the default ports; the lines that it prints when all is ready.
+
+    It runs in this environment as it is: to install again would pull packages from under the tests that run beside.
+    """
+    installed = (f"VENV={BIN.parent}", f"BIN={BIN}", "--assume-old", f"{BIN.parent}/installed")
+    with filelock.FileLock(PORTS, timeout=START_S):
+        command = ["make", "run", *installed]
+        process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, start_new_session=True)
+        try:
+            yield _ready_lines(process)
+        finally:
+            os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does; make dies of it once its children have ended
+            process.communicate(timeout=30)
 
 
 def _ready_lines(process: "subprocess.Popen[bytes]") -> list[str]:
@@ -54,7 +66,7 @@ def _ready_lines(process: "subprocess.Popen[bytes]") -> list[str]:
 
 def run(command: str, root: Path) -> str:
     """Run a command of the README in a shell that has the project's tools; what it prints."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    path = f"{BIN}:{os.environ['PATH']}"
     done = subprocess.run(
         ["/bin/sh", "-c", command],
         cwd=root,
@@ -64,6 +76,16 @@ def run(command: str, root: Path) -> str:
         check=True,
     )
     return done.stdout.decode()
+
+
+def documents(text: str) -> list[Any]:
+    """Read JSON documents that follow one another."""
+    found, decoder = [], json.JSONDecoder()
+    while text := text.lstrip():
+        document, end = decoder.raw_decode(text)
+        found.append(document)
+        text = text[end:]
+    return found
 
 
 def test_make_run_says_what_the_readme_says(made_run: list[str]) -> None:
@@ -84,6 +106,39 @@ def test_curl_example(made_run: list[str], root: Path) -> None:
     assert all(line.startswith(("data: ", ": ")) for line in lines), "events, and comments that keep it alive"
     assert len(lines) > 10
     assert lines[-1] == "data: [DONE]"
+
+
+def test_curl_examples_of_constraints_and_scores(made_run: list[str], root: Path) -> None:
+    """The answer is one of the choices; each prompt comes back with log-probabilities from its second token on."""
+    answer, scores = documents(run(example("sh", '"type":"choice"'), root))
+    assert answer["choices"][0]["message"]["content"] in {"yes", "no"}
+    assert [choice["text"] for choice in scores["choices"]] == ["The sky is", "The sea is"]
+    for choice in scores["choices"]:
+        first, *others = choice["logprobs"]["token_logprobs"]
+        assert first is None
+        assert others
+        assert all(logprob < 0 for logprob in others)
+
+
+def test_grpcurl_examples_of_constraints_and_tools(made_run: list[str], root: Path) -> None:
+    """Two answers hold to the schema, with three tokens at each place; one is of two words; one is a call."""
+    answers: list[list[Any]] = [[]]
+    for event in documents(run(example("bash", "grpcurl -plaintext"), root)):
+        answers[-1].append(event)
+        if "completed" in event:
+            answers.append([])
+    by_schema, of_two, call, after = answers
+    assert not after
+    for index in range(2):
+        deltas = [event["text"] for event in by_schema if "text" in event and event.get("index", 0) == index]
+        written = json.loads("".join(delta.get("text", "") for delta in deltas))
+        assert list(written) == ["author", "year"]
+        assert 1500 <= written["year"] <= 1900
+        assert {len(logprob["top"]) for delta in deltas for logprob in delta["logprobs"]} == {3}
+    assert "".join(event["text"]["text"] for event in of_two if "text" in event) in {" yes", " no"}
+    deltas = [event["toolCall"] for event in call if "toolCall" in event]
+    assert deltas[0]["name"] == "get_weather"
+    assert list(json.loads("".join(delta.get("argumentsDelta", "") for delta in deltas))) == ["city"]
 
 
 def test_openai_example(made_run: list[str], root: Path) -> None:

@@ -98,3 +98,21 @@ async def test_a_service_that_dies_ends_it(start: Start, flags: list[str]) -> No
     [service] = [c for c in psutil.Process(stack.pid).children() if c.cmdline()[1:3] == ["-m", "service"]]
     service.kill()
     assert await asyncio.wait_for(stack.wait(), START_S) != 0
+
+
+async def test_the_shim_finds_the_service_on_any_port(start: Start, tiny_model: Path, tmp_path: Path) -> None:
+    """It is pointed to the address that the service names when it is ready."""
+    flags = ["--listen", "127.0.0.1:0", "--model", f"tiny={tiny_model}", "--cache-dir", str(tmp_path)]
+    stack = await start(*flags, "--", "--listen", "127.0.0.1:0")
+    url = await url_of(stack)
+    async with httpx.AsyncClient(base_url=url) as client:
+        assert (await client.get("/v1/models")).json()["data"][0]["id"] == "tiny"
+
+
+async def test_help_starts_nothing(start: Start) -> None:
+    """The service's help is all there is, and the exit code is its own."""
+    stack = await start("--help")
+    printed, _ = await asyncio.wait_for(stack.communicate(), START_S)
+    assert b"--model" in printed
+    assert b"ready on" not in printed
+    assert stack.returncode == 0
