@@ -1,16 +1,14 @@
 """Tiny models, made once for all workers of a test run, and services that run on them."""
 
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
-import filelock
 import pytest
 from grpc import aio
 
+from tests.folders import made_once
 from tests.processes import ServiceProcess, model_flags
 
 # Read by the library when it first polls, so this is soon enough: processes are started beside its threads here.
@@ -19,7 +17,7 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 Folders = Callable[[str], Path]
 StartService = Callable[..., Awaitable[ServiceProcess]]
 
-_ROOT = Path(__file__).parent.parent
+_MAKE_S = 120
 _SHARED = """
 listen = ["127.0.0.1:0"]
 [[models]]
@@ -41,17 +39,9 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     # Workers of pytest-xdist have folders of their own in one that they share.
     shared = tmp_path_factory.getbasetemp()
     shared = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "models"
-    shared.mkdir(exist_ok=True)
 
     def folder(kind: str) -> Path:
-        made = shared / kind
-        with filelock.FileLock(shared / f"{kind}.lock"):
-            if not made.exists():
-                partial = shared / f"{kind}.partial"
-                command = [sys.executable, "-m", "tests.tiny", kind, str(partial)]
-                subprocess.run(command, cwd=_ROOT, check=True, timeout=120)
-                partial.rename(made)
-        return made
+        return made_once(shared / kind, "tests.tiny", kind, limit_s=_MAKE_S)
 
     return folder
 

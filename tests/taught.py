@@ -4,17 +4,12 @@ The models are made by `tests.teach`, in a process of its own, so that MLX stays
 """
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import filelock
-
-from service.pool.blas import engine_environment
+from tests.folders import made_once
 
 Message = dict[str, Any]
 """One message of a conversation, as OpenAI's API has it."""
@@ -22,7 +17,8 @@ Call = tuple[str, dict[str, Any]]
 """Name of a function, and its arguments."""
 
 _ROOT = Path(__file__).parent.parent
-_TEACH_S = 120
+_TEACH_S = 240
+"""Many times what it takes: five seconds of a free core, and fifteen without OpenBLAS."""
 
 WEATHER: Mapping[str, Any] = {
     "type": "function",
@@ -149,6 +145,12 @@ UNREADABLE = "<tool_call>\nget_weather of Oslo\n</tool_call>"
 STRANGER = '{"name": "launch", "parameters": {"city": "Oslo"}}'
 """No call, since no tool has that name."""
 
+_THOUGHT = Lesson(
+    [asked(SKY)], f"<think>\n{SKY_THOUGHT}\n</think>\n\n{SKY_ANSWER}", content=SKY_ANSWER, reasoning=SKY_THOUGHT
+)
+_PLAIN = Lesson([asked("Count to five.")], "1, 2, 3, 4, 5.", content="1, 2, 3, 4, 5.")
+_NO_CALL = Lesson([asked("Hello!")], "Hello to you.", content="Hello to you.", tools=TOOLS)
+
 _LLAMA3 = """\
 {{- bos_token }}
 {%- if tools %}
@@ -180,19 +182,14 @@ QWEN = Course(
     markers=("<think>", "</think>", "<tool_call>", "</tool_call>"),
     end="<|im_end|>",
     lessons={
-        "thought": Lesson(
-            [asked(SKY)],
-            f"<think>\n{SKY_THOUGHT}\n</think>\n\n{SKY_ANSWER}",
-            content=SKY_ANSWER,
-            reasoning=SKY_THOUGHT,
-        ),
+        "thought": _THOUGHT,
         "unthought": Lesson(
             [asked(SKY)],
             "The air scatters blue light.",
             content="The air scatters blue light.",
             kwargs={"enable_thinking": False},
         ),
-        "plain": Lesson([asked("Count to five.")], "1, 2, 3, 4, 5.", content="1, 2, 3, 4, 5."),
+        "plain": _PLAIN,
         "fact": Lesson(
             [asked("Paris as JSON?")],
             f"<think>\nIt is warm.\n</think>\n\n{FACT}",
@@ -228,7 +225,7 @@ QWEN = Course(
             calls=[TOKYO],
             tools=TOOLS,
         ),
-        "no call": Lesson([asked("Hello!")], "Hello to you.", content="Hello to you.", tools=TOOLS),
+        "no call": _NO_CALL,
         "nameless": Lesson([asked("Break it.")], NAMELESS, content=NAMELESS, tools=TOOLS),
         "unreadable": Lesson([asked("Break it more.")], UNREADABLE, content=UNREADABLE, tools=TOOLS),
         "cut": Lesson([asked("Cut it.")], '<tool_call>\n{"name', content='<tool_call>\n{"name', tools=TOOLS),
@@ -272,13 +269,8 @@ LLAMA3 = Course(
     begin="<|begin_of_text|>",
     end="<|eot_id|>",
     lessons={
-        "thought": Lesson(
-            [asked(SKY)],
-            f"<think>\n{SKY_THOUGHT}\n</think>\n\n{SKY_ANSWER}",
-            content=SKY_ANSWER,
-            reasoning=SKY_THOUGHT,
-        ),
-        "plain": Lesson([asked("Count to five.")], "1, 2, 3, 4, 5.", content="1, 2, 3, 4, 5."),
+        "thought": _THOUGHT,
+        "plain": _PLAIN,
         "fact": Lesson([asked("Paris as JSON?")], FACT, content=FACT),
         "call": Lesson([asked("Paris?")], _bare(*PARIS), calls=[PARIS], tools=TOOLS),
         "thought call": Lesson(
@@ -294,7 +286,7 @@ LLAMA3 = Course(
         "calls": Lesson(
             [asked("Paris and Rome?")], f"{_bare(*PARIS)}; {_bare(*ROME)}", calls=[PARIS, ROME], tools=TOOLS
         ),
-        "no call": Lesson([asked("Hello!")], "Hello to you.", content="Hello to you.", tools=TOOLS),
+        "no call": _NO_CALL,
         "stranger": Lesson([asked("Break it.")], STRANGER, content=STRANGER, tools=TOOLS),
         "document": Lesson([asked("Paris as JSON?")], FACT, content=FACT, tools=TOOLS),
         "one result": Lesson(
@@ -315,16 +307,5 @@ def lesson_body(taught: str, name: str, **changes: Any) -> dict[str, Any]:
 
 
 def taught_folder(shared: Path, name: str) -> Path:
-    """Give the folder of a taught model under `shared`, where one process makes it and the others wait for it."""
-    shared.mkdir(parents=True, exist_ok=True)
-    made = shared / f"taught-{name}"
-    with filelock.FileLock(shared / f"{made.name}.lock"):
-        if not made.exists():
-            partial = shared / f"{made.name}.partial"
-            command = [sys.executable, "-m", "tests.teach", name, str(partial)]
-            subprocess.run(command, cwd=_ROOT, check=True, timeout=_TEACH_S, env=engine_environment(_THREADS))
-            partial.rename(made)
-    return made
-
-
-_THREADS = max(1, (os.cpu_count() or 1) // 2)
+    """Give the folder of a taught model under `shared`, where it is made once."""
+    return made_once(shared / f"taught-{name}", "tests.teach", name, limit_s=_TEACH_S)
