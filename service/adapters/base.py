@@ -13,7 +13,9 @@ class ToolFormat(enum.Enum):
     HERMES = "hermes"
     """`<tool_call>{"name": …, "arguments": …}</tool_call>`"""
     LLAMA = "llama"
-    """`{"name": …, "parameters": …}`, after `<|python_tag|>` or as the whole answer."""
+    """`{"name": …, "parameters": …}` or `[name(key="value")]`, after `<|python_tag|>` or as the whole answer."""
+    LLAMA4 = "llama4"
+    """The same, or between `<|python_start|>` and `<|python_end|>`."""
     MISTRAL = "mistral"
     """`[TOOL_CALLS]`, then a JSON list or, from Tekken on, `name[ARGS]{…}`."""
     GEMMA = "gemma"
@@ -24,12 +26,23 @@ class ToolFormat(enum.Enum):
     """A list between tokens for the begin and the end of tool calls, of each call, and before its arguments."""
     HARMONY = "harmony"
     """`<|channel|>commentary to=functions.name <|constrain|>json<|message|>{…}<|call|>`"""
+    KIMI_K3 = "kimi_k3"
+    """`<|open|>call tool="name" index="1"<|sep|>…<|close|>call<|sep|>` in a section"""
+    COHERE = "cohere"
+    """`<|START_ACTION|>[{"tool_name": …, "parameters": …}]<|END_ACTION|>`"""
     GRANITE = "granite"
     """`<|tool_call|>[{"name": …, "arguments": …}]`"""
 
 
 THINK = think("<think>", "</think>")
-"""The markers of most families; a model that does not know them has none of its own."""
+"""The markers of most families; a model that knows neither these nor any others does not mark reasoning."""
+OWN = (
+    think("<longcat_think>", "</longcat_think>"),
+    think("<seed:think>", "</seed:think>"),
+    think("<mm:think>", "</mm:think>"),
+    think("<|think:start|>", "<|think:end|>"),
+)
+"""Markers that single models have, whatever their family is: LongCat, Seed, MiniMax M3, and others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from service.adapters.base import THINK, ModelAdapter
+from service.adapters.base import OWN, THINK, ModelAdapter
 from service.adapters.conversation import Conversation
 from service.adapters.effort import ReasoningSwitches
 from service.errors import NoChatTemplate, UnsupportedField
 from service.text.answer import AnswerForm, Calls, thinking
-from service.text.grammar import Grammar, Lead, of_calls, of_constraint, of_strict_tools
+from service.text.grammar import Grammar, Lead, may_begin_with_newline, of_calls, of_constraint, of_strict_tools
 from service.text.markup import Markup
 from service.text.outline import Outline
 from service.text.template import ChatTemplate
@@ -131,7 +131,12 @@ class ChatFormat:
                 )
         lead = None
         if self.markup is not None:
-            lead = Lead(Outline.of(self.markup), is_open=chat.reasoning_open, may_reason=field != "effort")
+            lead = Lead(
+                Outline.of(self.markup),
+                is_open=chat.reasoning_open,
+                may_reason=field != "effort",
+                is_exact=constraint is not None and may_begin_with_newline(constraint),
+            )
         grammar = self._grammar(use, constraint, lead)
         strict_only = constraint is None and not use.is_forced
         return AnswerForm(
@@ -164,12 +169,12 @@ def _syntax(adapter: ModelAdapter, tokenizer: Tokenizer, template: str) -> ToolS
 
 
 def _markup(adapter: ModelAdapter, tokenizer: Tokenizer, template: ChatTemplate | None) -> Markup | None:
-    """Return the family's markup, or the commonest, if the model knows its markers."""
+    """Return the first markup whose markers the model knows: one of its own, its family's, or the commonest."""
     source = template.source if template else ""
     return next(
         (
             markup
-            for markup in (adapter.markup, THINK)
+            for markup in (*OWN, adapter.markup, THINK)
             if markup and all(marker in tokenizer or marker in source for marker in markup.evidence)
         ),
         None,

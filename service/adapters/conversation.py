@@ -17,8 +17,8 @@ _SYSTEM = {Role.SYSTEM, Role.DEVELOPER}
 _SHORT_ID = re.compile("[A-Za-z0-9]{9}")
 _IS_RESULT = "is_result"
 """Marks a user's message that is the result of a call; no template reads it."""
-_Numbered = tuple[int, Message]
-"""A message and its place in the request."""
+_BROKEN = "arguments"
+"""Names a text that is no JSON object, where a template takes nothing else."""
 
 
 class Conversation:
@@ -45,7 +45,7 @@ class Conversation:
         habits = self._habits.calls if self._habits.tools or not tools else None
         said: list[Dict] = []
         held = ""
-        for index, message in _instructions_joined(self._introduced(messages, tools)):
+        for message in _instructions_joined(self._introduced(messages, tools)):
             if message.role in _SYSTEM:
                 if self._habits.system_later if said else self._habits.system_first:
                     said.append(self._instructions(message))
@@ -58,29 +58,26 @@ class Conversation:
                 spoken = message
                 said += [_said("user", held)] if held else []
             held = ""
-            self._add(said, spoken, f"messages[{index}]", habits, names)
+            self._add(said, spoken, habits, names)
         return said + ([_said("user", held)] if held else [])
 
     def tools(self, tools: Sequence[Tool]) -> list[Dict] | None:
         """Return the tools for the template, in OpenAI's shape; None where there are none, or it does not show them."""
         return _shaped(tools) if tools and self._habits.tools else None
 
-    def _introduced(self, messages: Sequence[Message], tools: Sequence[Tool]) -> list[_Numbered]:
+    def _introduced(self, messages: Sequence[Message], tools: Sequence[Tool]) -> Sequence[Message]:
         """Put the tools behind the first instructions, unless the template shows them."""
-        numbered = list(enumerate(messages))
         if not tools or self._habits.tools:
-            return numbered
-        first = next((index for index, message in numbered if message.role not in _SYSTEM), len(numbered))
+            return messages
+        first = next((index for index, message in enumerate(messages) if message.role not in _SYSTEM), len(messages))
         text = tool_prompt.introduction(_shaped(tools))
-        return [*numbered[:first], (first, Message(Role.SYSTEM, text)), *numbered[first:]]
+        return [*messages[:first], Message(Role.SYSTEM, text), *messages[first:]]
 
     def _instructions(self, message: Message) -> Dict:
         is_developer = message.role is Role.DEVELOPER and self._habits.developer
         return _said((Role.DEVELOPER if is_developer else Role.SYSTEM).value, message.content or "")
 
-    def _add(
-        self, said: list[Dict], message: Message, path: str, habits: CallHabits | None, names: Mapping[str, str]
-    ) -> None:
+    def _add(self, said: list[Dict], message: Message, habits: CallHabits | None, names: Mapping[str, str]) -> None:
         if message.role is Role.TOOL:
             if habits is not None and habits.results:
                 said.append(self._result(message, habits, names))
@@ -91,11 +88,11 @@ class Conversation:
         elif not message.tool_calls:
             said.append(self._spoken(message))
         elif habits is None:
-            named = [(call.name, _arguments(call, path, place)) for place, call in enumerate(message.tool_calls)]
+            named = [(call.name, _object_or_text(call)) for call in message.tool_calls]
             text = tool_prompt.calls(message.content or "", named)
             said.append(self._spoken(replace(message, content=text, tool_calls=())))
         else:
-            said += self._calling(message, habits, path)
+            said += self._calling(message, habits)
 
     def _spoken(self, message: Message) -> Dict:
         """Return a message of words."""
@@ -107,7 +104,7 @@ class Conversation:
             entry["reasoning_content"] = entry["thinking"] = message.reasoning
         return entry
 
-    def _calling(self, message: Message, habits: CallHabits, path: str) -> list[Dict]:
+    def _calling(self, message: Message, habits: CallHabits) -> list[Dict]:
         """Return an assistant's calls, after its words where the template would hide the calls behind them."""
         before: list[Dict] = []
         if message.content and not habits.beside_content:
@@ -121,9 +118,9 @@ class Conversation:
             {
                 "id": _id(call.id, habits),
                 "type": "function",
-                "function": {"name": call.name, "arguments": _written(call, habits, path, place)},
+                "function": {"name": call.name, "arguments": _written(call, habits)},
             }
-            for place, call in enumerate(message.tool_calls)
+            for call in message.tool_calls
         ]
         return [*before, entry]
 
@@ -142,23 +139,23 @@ class Conversation:
         return message.content or ""
 
 
-def _instructions_joined(messages: Sequence[_Numbered]) -> Iterator[_Numbered]:
+def _instructions_joined(messages: Sequence[Message]) -> Iterator[Message]:
     """Make neighbouring system texts one: templates that look for one at the start look at the first message only."""
-    run: list[_Numbered] = []
-    for index, message in messages:
+    run: list[Message] = []
+    for message in messages:
         if message.role in _SYSTEM:
-            run.append((index, message))
+            run.append(message)
             continue
         if run:
-            yield run[-1][0], _joined(run)
+            yield _joined(run)
             run = []
-        yield index, message
+        yield message
     if run:
-        yield run[-1][0], _joined(run)
+        yield _joined(run)
 
 
-def _joined(run: list[_Numbered]) -> Message:
-    return replace(run[0][1], content="\n\n".join(message.content or "" for _, message in run))
+def _joined(run: list[Message]) -> Message:
+    return replace(run[0], content="\n\n".join(message.content or "" for message in run))
 
 
 def _said(role: str, content: str) -> Dict:
@@ -195,17 +192,21 @@ def _id(number: str, habits: CallHabits) -> str:
     return blake2b(number.encode(), digest_size=5).hexdigest()[:9]
 
 
-def _written(call: ToolCall, habits: CallHabits, path: str, place: int) -> object:
-    arguments = _arguments(call, path, place)
-    return (call.arguments or "{}") if habits.as_text else arguments
+def _written(call: ToolCall, habits: CallHabits) -> object:
+    """Return the arguments as the template takes them, also those that the model broke."""
+    if habits.as_text:
+        return call.arguments or "{}"
+    arguments = _object_or_text(call)
+    return {_BROKEN: arguments} if isinstance(arguments, str) and not habits.takes_text else arguments
 
 
-def _arguments(call: ToolCall, path: str, place: int) -> Mapping[str, object]:
-    where = f"{path}.tool_calls[{place}].arguments"
-    arguments = _parsed(call.arguments or "{}", where)
-    if not isinstance(arguments, dict):
-        raise InvalidField(where, "must be a JSON object")
-    return arguments
+def _object_or_text(call: ToolCall) -> Mapping[str, object] | str:
+    """Return the JSON object that the arguments are, or their text where they are none."""
+    try:
+        arguments: object = msgspec.json.decode(call.arguments or "{}")
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return call.arguments
+    return arguments if isinstance(arguments, dict) else call.arguments
 
 
 def _parsed(text: str, path: str) -> object:

@@ -1,7 +1,7 @@
 """IBM's Granite 3 and 4: https://www.ibm.com/granite/docs/models/granite."""
 
 from service.adapters.base import ModelAdapter, ToolFormat
-from service.text.markup import Markup, State
+from service.text.markup import wrapped
 
 _THINK, _END_THINK = "<think>", "</think>"
 _RESPONSE, _END_RESPONSE = "<response>", "</response>"
@@ -15,16 +15,6 @@ GRANITE = ModelAdapter(
         "{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|start_of_role|>assistant<|end_of_role|>' }}{% endif %}"
     ),
-    markup=Markup(
-        opening=_THINK,
-        evidence=(_THINK, _RESPONSE),
-        transitions={
-            State.START: {_THINK: State.OPENED, _RESPONSE: State.WRAPPED},
-            State.OPENED: {_THINK: State.OPENED, _END_THINK: State.CLOSED},
-            State.REASONING: {_END_THINK: State.CLOSED},
-            State.CLOSED: {_RESPONSE: State.WRAPPED},
-            State.WRAPPED: {_END_RESPONSE: State.ANSWER},
-        },
-    ),
+    markup=wrapped(_THINK, _END_THINK, _RESPONSE, _END_RESPONSE, evidence=(_THINK, _RESPONSE)),
     tool_format=ToolFormat.GRANITE,
 )

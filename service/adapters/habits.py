@@ -12,6 +12,8 @@ Dict = dict[str, object]
 _PROBE = "7c2f0e"
 """Stands for a text that must show."""
 _ID, _SHORT_ID = "call_0123456789abcdefghijklmn", "abc123def"
+_MAPPING, _TEXT = {"a": "b"}, '{"a": "b"}'
+"""The same arguments."""
 _REPR = "{'a'"
 """Arguments that a template prints as Python does, since it wants JSON text."""
 _USER: Dict = {"role": "user", "content": "a"}
@@ -30,12 +32,14 @@ class CallHabits:
     """How a template wants tool calls and their results.
 
     `no_content` is what stands for no content beside calls. `as_text`: arguments are JSON text, not a mapping.
-    `short_ids`: ids have nine letters and digits, as Mistral's. `beside_content`: calls show beside a text.
-    `beside_reasoning`: reasoning may stand beside a text and calls.
+    `takes_text`: they may be any text, such as JSON that the model broke. `short_ids`: ids have nine letters and
+    digits, as Mistral's. `beside_content`: calls show beside a text. `beside_reasoning`: reasoning may stand beside a
+    text and calls.
     """
 
     no_content: str | None
     as_text: bool
+    takes_text: bool
     short_ids: bool
     beside_content: bool
     beside_reasoning: bool
@@ -62,16 +66,18 @@ class Habits:
 
     def _calls(self) -> CallHabits | None:
         for no_content, as_text, number in product(("", None), (False, True), (_ID, _SHORT_ID)):
-            call = _called(no_content, number, as_text=as_text)
+            call = _called(no_content, number, _TEXT if as_text else _MAPPING)
             text = self._rendered(_USER, call)
             if _PROBE not in text or _REPR in text:
                 continue
             spoken = call | {"content": "b"}
-            plain = _called(no_content, number, as_text=as_text, name="f")
+            plain = _called(no_content, number, _TEXT if as_text else _MAPPING, name="f")
+            broken = _called(no_content, number, f"{{{_PROBE}", name="f")
             result: Dict = {"role": "tool", "content": _PROBE, "tool_call_id": number, "name": "f"}
             return CallHabits(
                 no_content=no_content,
                 as_text=as_text,
+                takes_text=self._shows(_USER, broken),
                 short_ids=number == _SHORT_ID,
                 beside_content=self._shows(_USER, spoken),
                 beside_reasoning=self._shows(_USER, spoken | {"reasoning_content": "c", "thinking": "c"}),
@@ -90,8 +96,7 @@ class Habits:
             return ""
 
 
-def _called(content: str | None, number: str, *, as_text: bool, name: str = _PROBE) -> Dict:
-    arguments: object = '{"a": "b"}' if as_text else {"a": "b"}
+def _called(content: str | None, number: str, arguments: object, name: str = _PROBE) -> Dict:
     call: Dict = {"id": number, "type": "function", "function": {"name": name, "arguments": arguments}}
     return {"role": "assistant", "content": content, "tool_calls": [call]}
 

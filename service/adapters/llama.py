@@ -1,6 +1,7 @@
-"""Llama 2 and 3.
+"""Llama 2, 3 and 4.
 
-Formats: https://github.com/meta-llama/llama-models/blob/main/models/llama3_2/text_prompt_format.md and
+Formats: https://github.com/meta-llama/llama-models/blob/main/models/llama3_2/text_prompt_format.md,
+https://github.com/meta-llama/llama-models/blob/main/models/llama4/prompt_format.md and
 https://github.com/meta-llama/llama (`llama/generation.py`) for Llama 2.
 """
 
@@ -38,4 +39,17 @@ LLAMA3 = ModelAdapter(
         "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
     ),
     tool_format=ToolFormat.LLAMA,
+)
+
+LLAMA4 = ModelAdapter(
+    name="llama4",
+    end_of_turn=("<|eot|>", "<|eom|>", "<|end_of_text|>"),
+    template=(
+        "{{ bos_token }}"
+        "{% for message in messages %}"
+        "{{ '<|header_start|>' + message['role'] + '<|header_end|>\\n\\n' + message['content'] | trim + '<|eot|>' }}"
+        "{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|header_start|>assistant<|header_end|>\\n\\n' }}{% endif %}"
+    ),
+    tool_format=ToolFormat.LLAMA4,
 )

@@ -4,16 +4,20 @@ from collections.abc import Container, Sequence
 
 from service.adapters.base import ModelAdapter
 from service.adapters.chatml import CHATML
+from service.adapters.cohere import COHERE, START_OF_TURN
 from service.adapters.deepseek import ASSISTANT, DEEPSEEK, DEEPSEEK2, DEEPSEEK_R1
 from service.adapters.default import DEFAULT
 from service.adapters.gemma import GEMMA, GEMMA4
 from service.adapters.gpt_oss import GPT_OSS
 from service.adapters.granite import GRANITE
-from service.adapters.llama import LLAMA2, LLAMA3
+from service.adapters.kimi import KIMI_K3
+from service.adapters.llama import LLAMA2, LLAMA3, LLAMA4
 from service.adapters.mistral import MISTRAL
 from service.adapters.phi import PHI3, PHI4
 
 MODEL_TYPES = {
+    "cohere": COHERE,
+    "cohere2": COHERE,
     "deepseek": DEEPSEEK2,
     "deepseek_v2": DEEPSEEK2,
     "deepseek_v3": DEEPSEEK,
@@ -30,6 +34,9 @@ MODEL_TYPES = {
     "granite": GRANITE,
     "granitemoe": GRANITE,
     "granitemoehybrid": GRANITE,
+    "kimi_k3": KIMI_K3,
+    "llama4": LLAMA4,
+    "llama4_text": LLAMA4,
     "phi3small": PHI3,
     "phimoe": PHI3,
     "phi4mm": PHI3,
@@ -55,6 +62,8 @@ SHARED_TYPES = {
 """Types that others build on: these families have them if nothing says otherwise."""
 
 ARCHITECTURES = {
+    "Cohere2ForCausalLM": "cohere2",
+    "CohereForCausalLM": "cohere",
     "DeepseekV2ForCausalLM": "deepseek_v2",
     "DeepseekV3ForCausalLM": "deepseek_v3",
     "Gemma2ForCausalLM": "gemma2",
@@ -66,6 +75,8 @@ ARCHITECTURES = {
     "GraniteForCausalLM": "granite",
     "GraniteMoeForCausalLM": "granitemoe",
     "GraniteMoeHybridForCausalLM": "granitemoehybrid",
+    "Llama4ForCausalLM": "llama4_text",
+    "Llama4ForConditionalGeneration": "llama4",
     "LlamaForCausalLM": "llama",
     "Mistral3ForConditionalGeneration": "mistral3",
     "MistralForCausalLM": "mistral",
@@ -83,6 +94,9 @@ ARCHITECTURES = {
 TURN_TOKENS = (
     (ASSISTANT, DEEPSEEK),
     ("<|start_header_id|>", LLAMA3),
+    ("<|header_start|>", LLAMA4),
+    (START_OF_TURN, COHERE),
+    ("<|end_of_msg|>", KIMI_K3),
     ("<|start_of_role|>", GRANITE),
     ("<start_of_turn>", GEMMA),
     ("<|turn>", GEMMA4),
@@ -99,6 +113,7 @@ NAMES = (
     (("deepseek", "r1"), DEEPSEEK_R1),
     (("deepseek",), DEEPSEEK),
     (("gpt-oss",), GPT_OSS),
+    (("kimi-k3",), KIMI_K3),
     (("magistral",), MISTRAL),
     (("mistral",), MISTRAL),
     (("ministral",), MISTRAL),
@@ -115,6 +130,7 @@ NAMES = (
     (("phi-4",), PHI4),
     (("phi-3",), PHI3),
     (("llama-2",), LLAMA2),
+    (("llama-4",), LLAMA4),
     (("llama-3",), LLAMA3),
     (("llama3",), LLAMA3),
 )

@@ -94,22 +94,21 @@ def to_messages(messages: Sequence[pb.ChatMessage]) -> list[Message]:
     return converted
 
 
-def to_tools(tools: Sequence[pb.Tool]) -> ToolUse:
-    """The functions that a template may show, to be called at will. Raises InvalidField."""
-    return _tool_use(tools, ToolMode.AUTO if tools else ToolMode.NONE)
-
-
-def to_tool_use(request: pb.ChatRequest, ask: Ask) -> ToolUse:
-    """The functions of a request and how they are to be called. Raises InvalidField."""
-    choice = request.tool_choice
+def to_tools(tools: Sequence[pb.Tool], choice: pb.ToolChoice, *, parallel: bool = True) -> ToolUse:
+    """Functions that a template may show, and how they are to be called. Raises InvalidField."""
     if choice.mode == pb.TOOL_CHOICE_MODE_UNSPECIFIED:
-        mode = ToolMode.AUTO if request.tools else ToolMode.NONE
+        mode = ToolMode.AUTO if tools else ToolMode.NONE
     elif (known := _MODES.get(choice.mode)) is not None:
         mode = known
     else:
         raise InvalidField("tool_choice.mode", "must be one of TOOL_CHOICE_MODE_NONE, AUTO, REQUIRED and FUNCTION")
+    return _tool_use(tools, mode, choice.function_name, parallel=parallel)
+
+
+def to_tool_use(request: pb.ChatRequest, ask: Ask) -> ToolUse:
+    """The functions of a request and how they are to be called. Raises InvalidField."""
     parallel = request.parallel_tool_calls if request.HasField("parallel_tool_calls") else True
-    use = _tool_use(request.tools, mode, choice.function_name, parallel=parallel)
+    use = to_tools(request.tools, request.tool_choice, parallel=parallel)
     if use.is_forced and ask.constraint is not None:
         raise InvalidField("constraint", "cannot be met by an answer that tool_choice makes a call")
     return use
@@ -166,7 +165,7 @@ def _constraint(message: pb.Constraint) -> Constraint:
             raise InvalidField("rule", "must be one of json_schema, json_object, regex, grammar and choice")
 
 
-def _tool_use(tools: Sequence[pb.Tool], mode: ToolMode, name: str = "", *, parallel: bool = True) -> ToolUse:
+def _tool_use(tools: Sequence[pb.Tool], mode: ToolMode, name: str, *, parallel: bool) -> ToolUse:
     check_count("tools", len(tools), MAX_TOOLS)
     for index, tool in enumerate(tools):
         if tool.parameters_json and not isinstance(_json(tool.parameters_json), dict):
@@ -226,8 +225,8 @@ def _message(message: pb.ChatMessage) -> Message:
 def _tool_call(index: int, call: pb.ToolCall) -> ToolCall:
     if not call.name:
         raise InvalidField(f"tool_calls[{index}].name", "must not be empty")
-    if not isinstance(_json(call.arguments or "{}"), dict):
-        raise InvalidField(f"tool_calls[{index}].arguments", f"must be a JSON object of at most {MAX_JSON} characters")
+    # What is no JSON object passes: a model may have written it, and clients send back what they got.
+    check_count(f"tool_calls[{index}].arguments", len(call.arguments), MAX_JSON, "characters")
     return ToolCall(call.id, call.name, call.arguments or "{}")
 
 

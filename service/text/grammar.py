@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -45,17 +45,26 @@ class Grammar:
 class Lead:
     """What may come before the answer.
 
-    `is_open`: the prompt ends inside reasoning. `may_reason`: the model may begin it by itself.
+    `is_open`: the prompt ends inside reasoning. `may_reason`: the model may begin it by itself. `is_exact`: so many
+    newlines are between reasoning and answer as the family writes, so that those of an answer are told from them.
     """
 
     outline: Outline
     is_open: bool
     may_reason: bool
+    is_exact: bool = False
 
     @property
     def markup(self) -> Markup:
         """How an output that is held to a grammar is read."""
-        return self.outline.for_answers(may_reason=self.may_reason or self.is_open)
+        return self.outline.for_answers(may_reason=self.may_reason or self.is_open, exact=self.is_exact)
+
+
+def may_begin_with_newline(constraint: Constraint) -> bool:
+    """Whether an answer held to a constraint may, as far as is easily told."""
+    if constraint.rule is Rule.CHOICE:
+        return any(option.startswith("\n") for option in constraint.options)
+    return constraint.rule in {Rule.REGEX, Rule.GRAMMAR}
 
 
 def of_constraint(constraint: Constraint, tokenizer: Tokenizer, lead: Lead | None = None) -> Grammar:
@@ -140,25 +149,35 @@ def _composed(
 def _lead(tokenizer: Tokenizer, lead: Lead, parts: Sequence[_Part]) -> list[str]:
     """Rules for the texts before an answer in words and calls."""
     outline, literal = lead.outline, partial(lark.literal, tokenizer)
-    header = f"{literal(outline.header)} " if outline.header else ""
-    wrapper = f"({literal(outline.wrapper)} LEAD_NEWLINES?)? " if outline.wrapper else ""
+    header = literal(outline.header) if outline.header else ""
+    wrapper = literal(outline.wrapper) if outline.wrapper else ""
+    newlines = "LEAD_NEWLINES?"
 
-    def either(before: str) -> str:
-        return " | ".join(f"{before}{head(part)}{part.rule}" for part in parts)
-
-    def head(part: _Part) -> str:
+    def first(part: _Part) -> str:
         if header:
             return "" if part.own_header else header
-        return wrapper if part == _ANSWER else ""
+        return f"({wrapper} {'' if lead.is_exact else newlines})?" if wrapper and part == _ANSWER else ""
 
-    rules = [f"lead_first: {either('')}", r"LEAD_NEWLINES: /\n{1,2}/"]
+    def later(part: _Part) -> str:
+        if outline.turn:
+            return f"{literal(outline.turn)} {first(part)}"
+        if not lead.is_exact or part != _ANSWER:
+            return f"{newlines} {first(part)}"
+        gap = lark.quoted(outline.gap)
+        return f"({gap} | {newlines} {wrapper})" if wrapper else gap if outline.gap else ""
+
+    rules = [f"lead_first: {_either(first, parts)}", r"LEAD_NEWLINES: /\n{1,2}/"]
     if not (lead.is_open or lead.may_reason):
         return ["start: lead_first", *rules]
-    between = f"{literal(outline.turn)} " if outline.turn else "LEAD_NEWLINES? "
-    rules += [f"lead_later: {either(between)}", *_reasoning(tokenizer, outline)]
+    rules += [f"lead_later: {_either(later, parts)}", *_reasoning(tokenizer, outline)]
     opened = "lead_reasoning lead_later"
     start = opened if lead.is_open else f"{literal(outline.opening)} {opened} | lead_first"
     return [f"start: {start}", *rules]
+
+
+def _either(before: Callable[[_Part], str], parts: Sequence[_Part]) -> str:
+    """One of the parts, each behind what comes before it."""
+    return " | ".join(f"{before(part)} {part.rule}" for part in parts)
 
 
 def _reasoning(tokenizer: Tokenizer, outline: Outline) -> list[str]:

@@ -7,9 +7,10 @@ import json
 import re
 from typing import Any
 
+from service.text.json_schema import MAX_ENDS, count_numbers, enforceable
 from service.text.tokenizer import Tokenizer
 
-_BLANKS = r" |\r?\n[ \t]{0,32}"
+_BLANKS = r" |\r?\n[ \t]{0,16}"
 """Between the parts of a JSON text, at most once: what printed JSON has, lest a model write nothing but blanks."""
 _FORMATS = {
     *("date", "date-time", "duration", "email", "hostname", "idn-email", "idn-hostname", "ipv4", "ipv6", "iri"),
@@ -17,8 +18,6 @@ _FORMATS = {
     *("uri-template", "uuid"),
 }
 """That JSON Schema defines. Any other is a note, which says nothing of the text."""
-_VALUES = {"const", "default", "enum", "examples"}
-"""Keywords that hold values, not schemas."""
 _BLANK_OPTIONS = {"whitespace_pattern", "whitespace_flexible"}
 
 
@@ -39,21 +38,8 @@ def json_text(schema: dict[str, Any] | bool) -> str:
     own = schema.get("x-guidance", {})
     if isinstance(own, dict) and not _BLANK_OPTIONS & own.keys():
         schema = {**schema, "x-guidance": {"whitespace_pattern": _BLANKS, **own}}
-    return f"%json {json.dumps(_without_notes(schema), ensure_ascii=False)}"
-
-
-def _without_notes(schema: Any) -> Any:
-    match schema:
-        case list():
-            return [_without_notes(part) for part in schema]
-        case dict():
-            return {
-                key: value if key in _VALUES else _without_notes(value)
-                for key, value in schema.items()
-                if key != "format" or not isinstance(value, str) or value in _FORMATS
-            }
-        case _:
-            return schema
+    enforced = enforceable(schema, _FORMATS, ends=count_numbers(schema) <= MAX_ENDS)
+    return f"%json {json.dumps(enforced, ensure_ascii=False)}"
 
 
 def literal(tokenizer: Tokenizer, text: str) -> str:

@@ -2,6 +2,7 @@
 
 import enum
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +40,7 @@ _OUTSIDE = {State.START, State.CLOSED}
 """What no marker closes."""
 _SETTLES = {State.START: State.ANSWER, State.CLOSED: State.ANSWER, State.OPENED: State.REASONING}
 """Where the first text that is not whitespace leads."""
+_ALL = sys.maxsize
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,8 @@ class Markup:
     transitions: Mapping[State, Mapping[str, State]]
     also_shown: tuple[str, ...] = ()
     """Special tokens that belong to no marker but to a header that may come out as text."""
+    gap: int | None = None
+    """Newlines between reasoning and an answer that may begin with some itself; None: all that there are."""
 
     @cached_property
     def literals(self) -> frozenset[str]:
@@ -76,6 +80,24 @@ def think(opening: str, closing: str, *, evidence: tuple[str, ...] = ()) -> Mark
     )
 
 
+def wrapped(
+    opening: str, closing: str, wrapper: str, end_wrapper: str, *, evidence: tuple[str, ...], end: str = ""
+) -> Markup:
+    """Reasoning as `think` has it, then an answer that may be between markers too; `end` may come after all."""
+    plain = think(opening, closing)
+    return Markup(
+        opening=opening,
+        evidence=evidence,
+        transitions={
+            **plain.transitions,
+            State.START: {opening: State.OPENED, wrapper: State.WRAPPED},
+            State.CLOSED: {wrapper: State.WRAPPED},
+            State.WRAPPED: {end_wrapper: State.ANSWER},
+            State.ANSWER: {end: State.ANSWER} if end else {},
+        },
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """Text of one kind. A change of kind is told at once, by a segment that may be empty."""
@@ -87,8 +109,8 @@ class Segment:
 class Splitter:
     """Sorts a stream of text by kind and takes the markers out, wherever the stream is cut.
 
-    Newlines beside a marker go with it: those after every marker, and those before one that
-    closes what it is in. All other text comes out, unknown headers too.
+    Newlines beside a marker go with it: those after every marker, unless the markup's `gap` tells how many, and those
+    before one that closes what it is in. All other text comes out, unknown headers too.
     """
 
     def __init__(self, markup: Markup, *, reasoning_open: bool = False) -> None:
@@ -98,8 +120,8 @@ class Splitter:
         """May become a marker."""
         self._newlines = 0
         """Newlines held back, since a closing marker may follow. They come before `_held`."""
-        self._trims = reasoning_open
-        """Whether a marker has just gone by."""
+        self._trims = _ALL if reasoning_open else 0
+        """Newlines that still go with the marker that has just gone by, at most."""
         self._enter(State.OPENED if reasoning_open else State.START)
 
     @property
@@ -149,11 +171,12 @@ class Splitter:
         return end
 
     def _emit(self, segments: list[Segment], text: str) -> None:
-        if self._trims:
-            text = text.lstrip("\n")
+        if trimmed := min(len(text) - len(text.lstrip("\n")), self._trims):
+            text = text[trimmed:]
+            self._trims -= trimmed
         if not text:
             return
-        self._trims = False
+        self._trims = 0
         settled = _SETTLES.get(self._state)
         if settled and not text.isspace():
             self._enter(settled)
@@ -166,10 +189,16 @@ class Splitter:
     def _pass(self, segments: list[Segment], marker: str) -> None:
         before = self.kind
         self._newlines = 0
-        self._trims = True
         self._enter(self._markers[marker])
+        self._trims = self._newlines_after()
         if self.kind is not before:
             segments.append(Segment(self.kind, ""))
+
+    def _newlines_after(self) -> int:
+        """How many newlines may go with the marker that led here."""
+        if self._markup.gap is None or self._state is State.OPENED:
+            return _ALL
+        return self._markup.gap if self._state is State.CLOSED else 0
 
     def _enter(self, state: State) -> None:
         self._state = state

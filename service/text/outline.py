@@ -45,18 +45,27 @@ class Outline:
         return tuple(self.markup.transitions[State.REASONING])
 
     @property
+    def gap(self) -> str:
+        """Newlines that a model writes between its reasoning and what follows."""
+        return "\n\n" if self.closing.startswith("</") else ""
+
+    @property
     def ending(self) -> str:
         """What ends reasoning that is cut short, as a model would have written it."""
-        return f"\n{self.closing}\n\n" if self.closing.startswith("</") else self.closing + self.turn
+        return f"\n{self.closing}{self.gap}" if self.gap else self.closing + self.turn
 
-    def for_answers(self, *, may_reason: bool) -> Markup:
-        """Markup of an output whose answer is held to a grammar: once the answer has begun, all of it is the answer."""
+    def for_answers(self, *, may_reason: bool, exact: bool = False) -> Markup:
+        """Markup of an output whose answer is held to a grammar: once the answer has begun, all of it is the answer.
+
+        `exact`: there is just the `gap` before it, and more newlines are its own.
+        """
         opens = {self.opening: State.OPENED} if may_reason else {}
         answers = {marker: State.ANSWER for marker in (self.header, self.wrapper) if marker}
         later = {self.turn + self.header: State.ANSWER} if self.header else answers
         closes = {self.closing: State.CLOSED}
         return replace(
             self.markup,
+            gap=len(self.gap) if exact else None,
             transitions={
                 State.START: {**opens, **answers},
                 State.OPENED: {self.opening: State.OPENED, **closes},

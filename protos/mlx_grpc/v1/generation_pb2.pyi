@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from mlx_grpc.v1 import models_pb2 as _models_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -414,7 +415,9 @@ class ToolCall(_message.Message):
     name: _builtins.str
     """Name of the function."""
     arguments: _builtins.str
-    """The arguments as JSON text of an object; empty is none."""
+    """The arguments as JSON text of an object, at most 262,144 characters; empty is none. Any other text, such as JSON
+    that the model broke, is shown to it as text; where its template takes objects only, as an argument "arguments".
+    """
     def __init__(
         self,
         *,
@@ -796,8 +799,12 @@ class Constraint(_message.Message):
     ipv4, ipv6, uuid and uri, refused for the others that the standard defines, and a note else; patterns with
     look-around, references to other documents, and keywords such as not, if, contains, dependentRequired,
     propertyNames, unevaluatedProperties and uniqueItems are refused.
-    Between its parts the document has at most one space, or a line break with up to 32 blanks, unless
+    Between its parts the document has at most one space, or a line break with up to 16 blanks, unless
     "x-guidance" says otherwise (whitespace_flexible, whitespace_pattern).
+    Lest a model write digits for ever, an integer is at most 2^63 - 1024 from zero; and a number that has a minimum
+    or a maximum is at most 10^15 from zero, with at most 9 decimals, unless multipleOf or a bound asks for others.
+    Numbers without bounds are free, and may have exponents; and so are all in a schema that has more than 64 of
+    the former.
     """
     json_object: _builtins.bool
     """Any JSON object; must be true."""
@@ -896,6 +903,7 @@ class ChatResponse(_message.Message):
     TOOL_CALL_FIELD_NUMBER: _builtins.int
     FINISH_FIELD_NUMBER: _builtins.int
     COMPLETED_FIELD_NUMBER: _builtins.int
+    LOADING_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Which choice the event is about, from 0; 0 for an event about the request."""
     @_builtins.property
@@ -934,6 +942,10 @@ class ChatResponse(_message.Message):
     def completed(self) -> Global___Completed:
         """All choices have ended; exactly once, last."""
 
+    @_builtins.property
+    def loading(self) -> Global___ModelProgress:
+        """The model is being brought into memory. Only with output.progress."""
+
     def __init__(
         self,
         *,
@@ -947,12 +959,13 @@ class ChatResponse(_message.Message):
         tool_call: Global___ToolCallDelta | None = ...,
         finish: Global___Finish | None = ...,
         completed: Global___Completed | None = ...,
+        loading: Global___ModelProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "event", b"event", "finish", b"finish", "progress", b"progress", "queue", b"queue", "reasoning", b"reasoning", "reasoning_done", b"reasoning_done", "started", b"started", "text", b"text", "tool_call", b"tool_call"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "event", b"event", "finish", b"finish", "loading", b"loading", "progress", b"progress", "queue", b"queue", "reasoning", b"reasoning", "reasoning_done", b"reasoning_done", "started", b"started", "text", b"text", "tool_call", b"tool_call"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "event", b"event", "finish", b"finish", "index", b"index", "progress", b"progress", "queue", b"queue", "reasoning", b"reasoning", "reasoning_done", b"reasoning_done", "started", b"started", "text", b"text", "tool_call", b"tool_call"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "event", b"event", "finish", b"finish", "index", b"index", "loading", b"loading", "progress", b"progress", "queue", b"queue", "reasoning", b"reasoning", "reasoning_done", b"reasoning_done", "started", b"started", "text", b"text", "tool_call", b"tool_call"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "queue", "progress", "text", "reasoning", "reasoning_done", "tool_call", "finish", "completed"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "queue", "progress", "text", "reasoning", "reasoning_done", "tool_call", "finish", "completed", "loading"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -971,6 +984,7 @@ class GenerateResponse(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     FINISH_FIELD_NUMBER: _builtins.int
     COMPLETED_FIELD_NUMBER: _builtins.int
+    LOADING_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Which choice the event is about, from 0; 0 for an event about the request."""
     @_builtins.property
@@ -997,6 +1011,10 @@ class GenerateResponse(_message.Message):
     def completed(self) -> Global___Completed:
         """All choices have ended; exactly once, last."""
 
+    @_builtins.property
+    def loading(self) -> Global___ModelProgress:
+        """The model is being brought into memory. Only with output.progress."""
+
     def __init__(
         self,
         *,
@@ -1007,12 +1025,13 @@ class GenerateResponse(_message.Message):
         text: Global___TextDelta | None = ...,
         finish: Global___Finish | None = ...,
         completed: Global___Completed | None = ...,
+        loading: Global___ModelProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "event", b"event", "finish", b"finish", "progress", b"progress", "queue", b"queue", "started", b"started", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "event", b"event", "finish", b"finish", "loading", b"loading", "progress", b"progress", "queue", b"queue", "started", b"started", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "event", b"event", "finish", b"finish", "index", b"index", "progress", b"progress", "queue", b"queue", "started", b"started", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "event", b"event", "finish", b"finish", "index", b"index", "loading", b"loading", "progress", b"progress", "queue", b"queue", "started", b"started", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "queue", "progress", "text", "finish", "completed"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "queue", "progress", "text", "finish", "completed", "loading"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -1069,6 +1088,32 @@ class QueueUpdate(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___QueueUpdate: _TypeAlias = QueueUpdate  # noqa: Y015
+
+@_typing.final
+class ModelProgress(_message.Message):
+    """How far the model is that the request waits for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    FRACTION_FIELD_NUMBER: _builtins.int
+    state: _models_pb2.ModelState.ValueType
+    """What it is doing."""
+    fraction: _builtins.float
+    """How much of that is done, from 0 to 1, as far as is known."""
+    def __init__(
+        self,
+        *,
+        state: _models_pb2.ModelState.ValueType = ...,
+        fraction: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fraction", b"fraction", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelProgress: _TypeAlias = ModelProgress  # noqa: Y015
 
 @_typing.final
 class PromptProgress(_message.Message):

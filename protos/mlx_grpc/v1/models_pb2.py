@@ -25,25 +25,57 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18mlx_grpc/v1/models.proto\x12\x0bmlx_grpc.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe0\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.mlx_grpc.v1.ModelState\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x12\n\nmodel_type\x18\x05 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x06 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x07 \x01(\x05\x12\x12\n\nvocab_size\x18\x08 \x01(\x05\x12\x15\n\rweights_bytes\x18\t \x01(\x04\x12\x16\n\x0estop_token_ids\x18\n \x03(\x05\x12\x19\n\x11has_chat_template\x18\x0b \x01(\x08\x12\x15\n\rhas_reasoning\x18\x0c \x01(\x08\x12+\n\x07\x63reated\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tkv_tokens\x18\x0e \x01(\x03\x12\x10\n\x08kv_bytes\x18\x0f \x01(\x04\"\x13\n\x11ListModelsRequest\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.mlx_grpc.v1.Model\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x10GetModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.mlx_grpc.v1.Model*\xdb\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x01\x12\x1b\n\x17MODEL_STATE_DOWNLOADING\x10\x02\x12\x17\n\x13MODEL_STATE_LOADING\x10\x03\x12\x17\n\x13MODEL_STATE_WARMING\x10\x04\x12\x15\n\x11MODEL_STATE_READY\x10\x05\x12\x18\n\x14MODEL_STATE_DRAINING\x10\x06\x12\x16\n\x12MODEL_STATE_FAILED\x10\x07\x32\xa6\x01\n\x0cModelService\x12M\n\nListModels\x12\x1e.mlx_grpc.v1.ListModelsRequest\x1a\x1f.mlx_grpc.v1.ListModelsResponse\x12G\n\x08GetModel\x12\x1c.mlx_grpc.v1.GetModelRequest\x1a\x1d.mlx_grpc.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18mlx_grpc/v1/models.proto\x12\x0bmlx_grpc.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb7\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.mlx_grpc.v1.ModelState\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x12\n\nmodel_type\x18\x05 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x06 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x07 \x01(\x05\x12\x12\n\nvocab_size\x18\x08 \x01(\x05\x12\x15\n\rweights_bytes\x18\t \x01(\x04\x12\x16\n\x0estop_token_ids\x18\n \x03(\x05\x12\x19\n\x11has_chat_template\x18\x0b \x01(\x08\x12\x15\n\rhas_reasoning\x18\x0c \x01(\x08\x12+\n\x07\x63reated\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tkv_tokens\x18\x0e \x01(\x03\x12\x10\n\x08kv_bytes\x18\x0f \x01(\x04\x12\x0e\n\x06pinned\x18\x10 \x01(\x08\x12\x14\n\x0cmemory_bytes\x18\x11 \x01(\x04\x12\x0e\n\x06in_use\x18\x12 \x01(\x05\x12\x10\n\x08\x66raction\x18\x13 \x01(\x02\x12\r\n\x05loras\x18\x14 \x03(\t\"\x13\n\x11ListModelsRequest\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.mlx_grpc.v1.Model\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x10GetModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.mlx_grpc.v1.Model\"`\n\x10LoadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0b\n\x03pin\x18\x03 \x01(\x08\x12\x0f\n\x07\x64ry_run\x18\x04 \x01(\x08\x12\x10\n\x08revision\x18\x05 \x01(\t\"\xda\x02\n\x11LoadModelResponse\x12\x30\n\tresolving\x18\x01 \x01(\x0b\x32\x1b.mlx_grpc.v1.ModelResolvingH\x00\x12\x34\n\x0b\x64ownloading\x18\x02 \x01(\x0b\x32\x1d.mlx_grpc.v1.ModelDownloadingH\x00\x12,\n\x07waiting\x18\x03 \x01(\x0b\x32\x19.mlx_grpc.v1.ModelWaitingH\x00\x12,\n\x07loading\x18\x04 \x01(\x0b\x32\x19.mlx_grpc.v1.ModelLoadingH\x00\x12,\n\x07warming\x18\x05 \x01(\x0b\x32\x19.mlx_grpc.v1.ModelWarmingH\x00\x12#\n\x05ready\x18\x06 \x01(\x0b\x32\x12.mlx_grpc.v1.ModelH\x00\x12%\n\x04plan\x18\x07 \x01(\x0b\x32\x15.mlx_grpc.v1.LoadPlanH\x00\x42\x07\n\x05\x65vent\"\x10\n\x0eModelResolving\"6\n\x10ModelDownloading\x12\r\n\x05\x62ytes\x18\x01 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x03\"8\n\x0cModelWaiting\x12\x14\n\x0cneeded_bytes\x18\x01 \x01(\x03\x12\x12\n\nfree_bytes\x18\x02 \x01(\x03\" \n\x0cModelLoading\x12\x10\n\x08\x66raction\x18\x01 \x01(\x02\"\x0e\n\x0cModelWarming\"x\n\x08LoadPlan\x12\x0c\n\x04\x66its\x18\x01 \x01(\x08\x12\x14\n\x0cneeded_bytes\x18\x02 \x01(\x03\x12\x12\n\nfree_bytes\x18\x03 \x01(\x03\x12\x14\n\x0c\x62udget_bytes\x18\x04 \x01(\x03\x12\x0e\n\x06\x65victs\x18\x05 \x03(\t\x12\x0e\n\x06loaded\x18\x06 \x01(\x08\"1\n\x12UnloadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"8\n\x13UnloadModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.mlx_grpc.v1.Model\"\x1f\n\x0fPinModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x10PinModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.mlx_grpc.v1.Model\"!\n\x11UnpinModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"7\n\x12UnpinModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.mlx_grpc.v1.Model\"\x14\n\x12WatchModelsRequest\"8\n\x13WatchModelsResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.mlx_grpc.v1.Model*\xdb\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x01\x12\x1b\n\x17MODEL_STATE_DOWNLOADING\x10\x02\x12\x17\n\x13MODEL_STATE_LOADING\x10\x03\x12\x17\n\x13MODEL_STATE_WARMING\x10\x04\x12\x15\n\x11MODEL_STATE_READY\x10\x05\x12\x18\n\x14MODEL_STATE_DRAINING\x10\x06\x12\x16\n\x12MODEL_STATE_FAILED\x10\x07\x32\xb2\x04\n\x0cModelService\x12M\n\nListModels\x12\x1e.mlx_grpc.v1.ListModelsRequest\x1a\x1f.mlx_grpc.v1.ListModelsResponse\x12G\n\x08GetModel\x12\x1c.mlx_grpc.v1.GetModelRequest\x1a\x1d.mlx_grpc.v1.GetModelResponse\x12L\n\tLoadModel\x12\x1d.mlx_grpc.v1.LoadModelRequest\x1a\x1e.mlx_grpc.v1.LoadModelResponse0\x01\x12P\n\x0bUnloadModel\x12\x1f.mlx_grpc.v1.UnloadModelRequest\x1a .mlx_grpc.v1.UnloadModelResponse\x12G\n\x08PinModel\x12\x1c.mlx_grpc.v1.PinModelRequest\x1a\x1d.mlx_grpc.v1.PinModelResponse\x12M\n\nUnpinModel\x12\x1e.mlx_grpc.v1.UnpinModelRequest\x1a\x1f.mlx_grpc.v1.UnpinModelResponse\x12R\n\x0bWatchModels\x12\x1f.mlx_grpc.v1.WatchModelsRequest\x1a .mlx_grpc.v1.WatchModelsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mlx_grpc.v1.models_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELSTATE']._serialized_start=597
-  _globals['_MODELSTATE']._serialized_end=816
+  _globals['_MODELSTATE']._serialized_start=1804
+  _globals['_MODELSTATE']._serialized_end=2023
   _globals['_MODEL']._serialized_start=75
-  _globals['_MODEL']._serialized_end=427
-  _globals['_LISTMODELSREQUEST']._serialized_start=429
-  _globals['_LISTMODELSREQUEST']._serialized_end=448
-  _globals['_LISTMODELSRESPONSE']._serialized_start=450
-  _globals['_LISTMODELSRESPONSE']._serialized_end=506
-  _globals['_GETMODELREQUEST']._serialized_start=508
-  _globals['_GETMODELREQUEST']._serialized_end=539
-  _globals['_GETMODELRESPONSE']._serialized_start=541
-  _globals['_GETMODELRESPONSE']._serialized_end=594
-  _globals['_MODELSERVICE']._serialized_start=819
-  _globals['_MODELSERVICE']._serialized_end=985
+  _globals['_MODEL']._serialized_end=514
+  _globals['_LISTMODELSREQUEST']._serialized_start=516
+  _globals['_LISTMODELSREQUEST']._serialized_end=535
+  _globals['_LISTMODELSRESPONSE']._serialized_start=537
+  _globals['_LISTMODELSRESPONSE']._serialized_end=593
+  _globals['_GETMODELREQUEST']._serialized_start=595
+  _globals['_GETMODELREQUEST']._serialized_end=626
+  _globals['_GETMODELRESPONSE']._serialized_start=628
+  _globals['_GETMODELRESPONSE']._serialized_end=681
+  _globals['_LOADMODELREQUEST']._serialized_start=683
+  _globals['_LOADMODELREQUEST']._serialized_end=779
+  _globals['_LOADMODELRESPONSE']._serialized_start=782
+  _globals['_LOADMODELRESPONSE']._serialized_end=1128
+  _globals['_MODELRESOLVING']._serialized_start=1130
+  _globals['_MODELRESOLVING']._serialized_end=1146
+  _globals['_MODELDOWNLOADING']._serialized_start=1148
+  _globals['_MODELDOWNLOADING']._serialized_end=1202
+  _globals['_MODELWAITING']._serialized_start=1204
+  _globals['_MODELWAITING']._serialized_end=1260
+  _globals['_MODELLOADING']._serialized_start=1262
+  _globals['_MODELLOADING']._serialized_end=1294
+  _globals['_MODELWARMING']._serialized_start=1296
+  _globals['_MODELWARMING']._serialized_end=1310
+  _globals['_LOADPLAN']._serialized_start=1312
+  _globals['_LOADPLAN']._serialized_end=1432
+  _globals['_UNLOADMODELREQUEST']._serialized_start=1434
+  _globals['_UNLOADMODELREQUEST']._serialized_end=1483
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=1485
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=1541
+  _globals['_PINMODELREQUEST']._serialized_start=1543
+  _globals['_PINMODELREQUEST']._serialized_end=1574
+  _globals['_PINMODELRESPONSE']._serialized_start=1576
+  _globals['_PINMODELRESPONSE']._serialized_end=1629
+  _globals['_UNPINMODELREQUEST']._serialized_start=1631
+  _globals['_UNPINMODELREQUEST']._serialized_end=1664
+  _globals['_UNPINMODELRESPONSE']._serialized_start=1666
+  _globals['_UNPINMODELRESPONSE']._serialized_end=1721
+  _globals['_WATCHMODELSREQUEST']._serialized_start=1723
+  _globals['_WATCHMODELSREQUEST']._serialized_end=1743
+  _globals['_WATCHMODELSRESPONSE']._serialized_start=1745
+  _globals['_WATCHMODELSRESPONSE']._serialized_end=1801
+  _globals['_MODELSERVICE']._serialized_start=2026
+  _globals['_MODELSERVICE']._serialized_end=2588
 # @@protoc_insertion_point(module_scope)

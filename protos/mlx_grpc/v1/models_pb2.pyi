@@ -85,6 +85,11 @@ class Model(_message.Message):
     CREATED_FIELD_NUMBER: _builtins.int
     KV_TOKENS_FIELD_NUMBER: _builtins.int
     KV_BYTES_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    IN_USE_FIELD_NUMBER: _builtins.int
+    FRACTION_FIELD_NUMBER: _builtins.int
+    LORAS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its alias, which requests name."""
     source: _builtins.str
@@ -111,6 +116,16 @@ class Model(_message.Message):
     """Tokens of one sequence, prompt and output together, that its memory for keys and values can hold."""
     kv_bytes: _builtins.int
     """Bytes of that memory."""
+    pinned: _builtins.bool
+    """Whether it stays in memory, whoever else needs room."""
+    memory_bytes: _builtins.int
+    """Bytes of the memory budget that it takes: its weights, its keys and values, its process. Of one that is being
+    loaded it is what is set aside for it; 0 for one that is not in memory.
+    """
+    in_use: _builtins.int
+    """Requests that use it, those that wait for it counted."""
+    fraction: _builtins.float
+    """How far it is, from 0 to 1, while it is fetched or loaded."""
     @_builtins.property
     def stop_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Token ids that end its turn."""
@@ -118,6 +133,10 @@ class Model(_message.Message):
     @_builtins.property
     def created(self) -> _timestamp_pb2.Timestamp:
         """When its files were written."""
+
+    @_builtins.property
+    def loras(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the LoRAs that are loaded on it."""
 
     def __init__(
         self,
@@ -137,10 +156,15 @@ class Model(_message.Message):
         created: _timestamp_pb2.Timestamp | None = ...,
         kv_tokens: _builtins.int = ...,
         kv_bytes: _builtins.int = ...,
+        pinned: _builtins.bool = ...,
+        memory_bytes: _builtins.int = ...,
+        in_use: _builtins.int = ...,
+        fraction: _builtins.float = ...,
+        loras: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "context_length", b"context_length", "created", b"created", "error", b"error", "has_chat_template", b"has_chat_template", "has_reasoning", b"has_reasoning", "kv_bytes", b"kv_bytes", "kv_tokens", b"kv_tokens", "model_type", b"model_type", "name", b"name", "source", b"source", "state", b"state", "stop_token_ids", b"stop_token_ids", "vocab_size", b"vocab_size", "weights_bytes", b"weights_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "context_length", b"context_length", "created", b"created", "error", b"error", "fraction", b"fraction", "has_chat_template", b"has_chat_template", "has_reasoning", b"has_reasoning", "in_use", b"in_use", "kv_bytes", b"kv_bytes", "kv_tokens", b"kv_tokens", "loras", b"loras", "memory_bytes", b"memory_bytes", "model_type", b"model_type", "name", b"name", "pinned", b"pinned", "source", b"source", "state", b"state", "stop_token_ids", b"stop_token_ids", "vocab_size", b"vocab_size", "weights_bytes", b"weights_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -232,3 +256,440 @@ class GetModelResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetModelResponse: _TypeAlias = GetModelResponse  # noqa: Y015
+
+@_typing.final
+class LoadModelRequest(_message.Message):
+    """Asks for a model in memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    PIN_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its alias. One that is not known needs a source, and is known from then on."""
+    source: _builtins.str
+    """Where it comes from: a folder or a GGUF file inside the folders that the server allows, or a Hugging Face repository,
+    written owner/name. Empty for a model that is known.
+    """
+    pin: _builtins.bool
+    """Whether it is pinned as well."""
+    dry_run: _builtins.bool
+    """Only tells whether it would fit, and what would have to go."""
+    revision: _builtins.str
+    """Branch, tag or commit of a repository; empty is its main branch."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        source: _builtins.str = ...,
+        pin: _builtins.bool = ...,
+        dry_run: _builtins.bool = ...,
+        revision: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "name", b"name", "pin", b"pin", "revision", b"revision", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoadModelRequest: _TypeAlias = LoadModelRequest  # noqa: Y015
+
+@_typing.final
+class LoadModelResponse(_message.Message):
+    """What comes of a load. The last one is `ready`, or `plan` for a dry run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESOLVING_FIELD_NUMBER: _builtins.int
+    DOWNLOADING_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    LOADING_FIELD_NUMBER: _builtins.int
+    WARMING_FIELD_NUMBER: _builtins.int
+    READY_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def resolving(self) -> Global___ModelResolving:
+        """Its files are looked for."""
+
+    @_builtins.property
+    def downloading(self) -> Global___ModelDownloading:
+        """Its files are being fetched."""
+
+    @_builtins.property
+    def waiting(self) -> Global___ModelWaiting:
+        """It waits until others have made room."""
+
+    @_builtins.property
+    def loading(self) -> Global___ModelLoading:
+        """Its weights are being read."""
+
+    @_builtins.property
+    def warming(self) -> Global___ModelWarming:
+        """It is running its first steps."""
+
+    @_builtins.property
+    def ready(self) -> Global___Model:
+        """It takes requests."""
+
+    @_builtins.property
+    def plan(self) -> Global___LoadPlan:
+        """What a load would do."""
+
+    def __init__(
+        self,
+        *,
+        resolving: Global___ModelResolving | None = ...,
+        downloading: Global___ModelDownloading | None = ...,
+        waiting: Global___ModelWaiting | None = ...,
+        loading: Global___ModelLoading | None = ...,
+        warming: Global___ModelWarming | None = ...,
+        ready: Global___Model | None = ...,
+        plan: Global___LoadPlan | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["downloading", b"downloading", "event", b"event", "loading", b"loading", "plan", b"plan", "ready", b"ready", "resolving", b"resolving", "waiting", b"waiting", "warming", b"warming"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["downloading", b"downloading", "event", b"event", "loading", b"loading", "plan", b"plan", "ready", b"ready", "resolving", b"resolving", "waiting", b"waiting", "warming", b"warming"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["resolving", "downloading", "waiting", "loading", "warming", "ready", "plan"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___LoadModelResponse: _TypeAlias = LoadModelResponse  # noqa: Y015
+
+@_typing.final
+class ModelResolving(_message.Message):
+    """The files of a model are looked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelResolving: _TypeAlias = ModelResolving  # noqa: Y015
+
+@_typing.final
+class ModelDownloading(_message.Message):
+    """The files of a model are being fetched."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BYTES_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    bytes: _builtins.int
+    """Bytes that are there."""
+    total_bytes: _builtins.int
+    """Bytes in all, as far as is known."""
+    def __init__(
+        self,
+        *,
+        bytes: _builtins.int = ...,
+        total_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "total_bytes", b"total_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelDownloading: _TypeAlias = ModelDownloading  # noqa: Y015
+
+@_typing.final
+class ModelWaiting(_message.Message):
+    """A model waits for memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NEEDED_BYTES_FIELD_NUMBER: _builtins.int
+    FREE_BYTES_FIELD_NUMBER: _builtins.int
+    needed_bytes: _builtins.int
+    """Bytes that it needs."""
+    free_bytes: _builtins.int
+    """Bytes that are free."""
+    def __init__(
+        self,
+        *,
+        needed_bytes: _builtins.int = ...,
+        free_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["free_bytes", b"free_bytes", "needed_bytes", b"needed_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelWaiting: _TypeAlias = ModelWaiting  # noqa: Y015
+
+@_typing.final
+class ModelLoading(_message.Message):
+    """The weights of a model are being read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRACTION_FIELD_NUMBER: _builtins.int
+    fraction: _builtins.float
+    """How much of them, from 0 to 1."""
+    def __init__(
+        self,
+        *,
+        fraction: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fraction", b"fraction"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelLoading: _TypeAlias = ModelLoading  # noqa: Y015
+
+@_typing.final
+class ModelWarming(_message.Message):
+    """A model is running its first steps."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelWarming: _TypeAlias = ModelWarming  # noqa: Y015
+
+@_typing.final
+class LoadPlan(_message.Message):
+    """What a load would do, were it begun now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FITS_FIELD_NUMBER: _builtins.int
+    NEEDED_BYTES_FIELD_NUMBER: _builtins.int
+    FREE_BYTES_FIELD_NUMBER: _builtins.int
+    BUDGET_BYTES_FIELD_NUMBER: _builtins.int
+    EVICTS_FIELD_NUMBER: _builtins.int
+    LOADED_FIELD_NUMBER: _builtins.int
+    fits: _builtins.bool
+    """Whether the model fits, now or once what `evicts` names is gone."""
+    needed_bytes: _builtins.int
+    """Bytes that it would take: its weights, its keys and values, its process."""
+    free_bytes: _builtins.int
+    """Bytes of the budget that are free now."""
+    budget_bytes: _builtins.int
+    """Bytes of the whole budget."""
+    loaded: _builtins.bool
+    """Whether it is in memory already."""
+    @_builtins.property
+    def evicts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Aliases of the models that would go, in their order."""
+
+    def __init__(
+        self,
+        *,
+        fits: _builtins.bool = ...,
+        needed_bytes: _builtins.int = ...,
+        free_bytes: _builtins.int = ...,
+        budget_bytes: _builtins.int = ...,
+        evicts: _abc.Iterable[_builtins.str] | None = ...,
+        loaded: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_bytes", b"budget_bytes", "evicts", b"evicts", "fits", b"fits", "free_bytes", b"free_bytes", "loaded", b"loaded", "needed_bytes", b"needed_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoadPlan: _TypeAlias = LoadPlan  # noqa: Y015
+
+@_typing.final
+class UnloadModelRequest(_message.Message):
+    """Asks for a model to go."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its alias."""
+    force: _builtins.bool
+    """Whether requests that use it are cut, each with UNAVAILABLE, instead of being waited for."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        force: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnloadModelRequest: _TypeAlias = UnloadModelRequest  # noqa: Y015
+
+@_typing.final
+class UnloadModelResponse(_message.Message):
+    """The model is not in memory any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> Global___Model:
+        """The model."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___Model | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnloadModelResponse: _TypeAlias = UnloadModelResponse  # noqa: Y015
+
+@_typing.final
+class PinModelRequest(_message.Message):
+    """Asks to keep a model in memory. It is not loaded by that."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its alias."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PinModelRequest: _TypeAlias = PinModelRequest  # noqa: Y015
+
+@_typing.final
+class PinModelResponse(_message.Message):
+    """The model is pinned."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> Global___Model:
+        """The model."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___Model | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PinModelResponse: _TypeAlias = PinModelResponse  # noqa: Y015
+
+@_typing.final
+class UnpinModelRequest(_message.Message):
+    """Asks to let a model go when room is needed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its alias."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpinModelRequest: _TypeAlias = UnpinModelRequest  # noqa: Y015
+
+@_typing.final
+class UnpinModelResponse(_message.Message):
+    """The model is not pinned."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> Global___Model:
+        """The model."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___Model | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpinModelResponse: _TypeAlias = UnpinModelResponse  # noqa: Y015
+
+@_typing.final
+class WatchModelsRequest(_message.Message):
+    """Asks for the states of all models."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchModelsRequest: _TypeAlias = WatchModelsRequest  # noqa: Y015
+
+@_typing.final
+class WatchModelsResponse(_message.Message):
+    """A model as it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> Global___Model:
+        """The model."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___Model | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchModelsResponse: _TypeAlias = WatchModelsResponse  # noqa: Y015

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ModelServiceStub:
-    """The models that the server offers.
+    """The models that the server offers, and which of them are in memory.
     """
 
     def __init__(self, channel):
@@ -45,10 +45,35 @@ class ModelServiceStub:
                 request_serializer=mlx__grpc_dot_v1_dot_models__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=mlx__grpc_dot_v1_dot_models__pb2.GetModelResponse.FromString,
                 _registered_method=True)
+        self.LoadModel = channel.unary_stream(
+                '/mlx_grpc.v1.ModelService/LoadModel',
+                request_serializer=mlx__grpc_dot_v1_dot_models__pb2.LoadModelRequest.SerializeToString,
+                response_deserializer=mlx__grpc_dot_v1_dot_models__pb2.LoadModelResponse.FromString,
+                _registered_method=True)
+        self.UnloadModel = channel.unary_unary(
+                '/mlx_grpc.v1.ModelService/UnloadModel',
+                request_serializer=mlx__grpc_dot_v1_dot_models__pb2.UnloadModelRequest.SerializeToString,
+                response_deserializer=mlx__grpc_dot_v1_dot_models__pb2.UnloadModelResponse.FromString,
+                _registered_method=True)
+        self.PinModel = channel.unary_unary(
+                '/mlx_grpc.v1.ModelService/PinModel',
+                request_serializer=mlx__grpc_dot_v1_dot_models__pb2.PinModelRequest.SerializeToString,
+                response_deserializer=mlx__grpc_dot_v1_dot_models__pb2.PinModelResponse.FromString,
+                _registered_method=True)
+        self.UnpinModel = channel.unary_unary(
+                '/mlx_grpc.v1.ModelService/UnpinModel',
+                request_serializer=mlx__grpc_dot_v1_dot_models__pb2.UnpinModelRequest.SerializeToString,
+                response_deserializer=mlx__grpc_dot_v1_dot_models__pb2.UnpinModelResponse.FromString,
+                _registered_method=True)
+        self.WatchModels = channel.unary_stream(
+                '/mlx_grpc.v1.ModelService/WatchModels',
+                request_serializer=mlx__grpc_dot_v1_dot_models__pb2.WatchModelsRequest.SerializeToString,
+                response_deserializer=mlx__grpc_dot_v1_dot_models__pb2.WatchModelsResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer:
-    """The models that the server offers.
+    """The models that the server offers, and which of them are in memory.
     """
 
     def ListModels(self, request, context):
@@ -60,6 +85,44 @@ class ModelServiceServicer:
 
     def GetModel(self, request, context):
         """One model by its alias.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LoadModel(self, request, context):
+        """Brings a model into memory and tells how that goes, up to `ready`. A request for a model loads it as well. One that is
+        loaded already is `ready` at once. The load goes on when this call is cancelled.
+
+        RESOURCE_EXHAUSTED with the figures (ErrorInfo INSUFFICIENT_MEMORY) for one that can never fit.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnloadModel(self, request, context):
+        """Takes a model out of memory once the requests that use it have ended. A later request loads it again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PinModel(self, request, context):
+        """Keeps a model from making room for others and from being unloaded when it is idle.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnpinModel(self, request, context):
+        """Lets a model make room for others again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchModels(self, request, context):
+        """The present state of each model, then each change. A reader that is slow gets the latest state of each.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +141,31 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     request_deserializer=mlx__grpc_dot_v1_dot_models__pb2.GetModelRequest.FromString,
                     response_serializer=mlx__grpc_dot_v1_dot_models__pb2.GetModelResponse.SerializeToString,
             ),
+            'LoadModel': grpc.unary_stream_rpc_method_handler(
+                    servicer.LoadModel,
+                    request_deserializer=mlx__grpc_dot_v1_dot_models__pb2.LoadModelRequest.FromString,
+                    response_serializer=mlx__grpc_dot_v1_dot_models__pb2.LoadModelResponse.SerializeToString,
+            ),
+            'UnloadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnloadModel,
+                    request_deserializer=mlx__grpc_dot_v1_dot_models__pb2.UnloadModelRequest.FromString,
+                    response_serializer=mlx__grpc_dot_v1_dot_models__pb2.UnloadModelResponse.SerializeToString,
+            ),
+            'PinModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.PinModel,
+                    request_deserializer=mlx__grpc_dot_v1_dot_models__pb2.PinModelRequest.FromString,
+                    response_serializer=mlx__grpc_dot_v1_dot_models__pb2.PinModelResponse.SerializeToString,
+            ),
+            'UnpinModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnpinModel,
+                    request_deserializer=mlx__grpc_dot_v1_dot_models__pb2.UnpinModelRequest.FromString,
+                    response_serializer=mlx__grpc_dot_v1_dot_models__pb2.UnpinModelResponse.SerializeToString,
+            ),
+            'WatchModels': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchModels,
+                    request_deserializer=mlx__grpc_dot_v1_dot_models__pb2.WatchModelsRequest.FromString,
+                    response_serializer=mlx__grpc_dot_v1_dot_models__pb2.WatchModelsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'mlx_grpc.v1.ModelService', rpc_method_handlers)
@@ -87,7 +175,7 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelService:
-    """The models that the server offers.
+    """The models that the server offers, and which of them are in memory.
     """
 
     @staticmethod
@@ -134,6 +222,141 @@ class ModelService:
             '/mlx_grpc.v1.ModelService/GetModel',
             mlx__grpc_dot_v1_dot_models__pb2.GetModelRequest.SerializeToString,
             mlx__grpc_dot_v1_dot_models__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mlx_grpc.v1.ModelService/LoadModel',
+            mlx__grpc_dot_v1_dot_models__pb2.LoadModelRequest.SerializeToString,
+            mlx__grpc_dot_v1_dot_models__pb2.LoadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnloadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mlx_grpc.v1.ModelService/UnloadModel',
+            mlx__grpc_dot_v1_dot_models__pb2.UnloadModelRequest.SerializeToString,
+            mlx__grpc_dot_v1_dot_models__pb2.UnloadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PinModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mlx_grpc.v1.ModelService/PinModel',
+            mlx__grpc_dot_v1_dot_models__pb2.PinModelRequest.SerializeToString,
+            mlx__grpc_dot_v1_dot_models__pb2.PinModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnpinModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mlx_grpc.v1.ModelService/UnpinModel',
+            mlx__grpc_dot_v1_dot_models__pb2.UnpinModelRequest.SerializeToString,
+            mlx__grpc_dot_v1_dot_models__pb2.UnpinModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mlx_grpc.v1.ModelService/WatchModels',
+            mlx__grpc_dot_v1_dot_models__pb2.WatchModelsRequest.SerializeToString,
+            mlx__grpc_dot_v1_dot_models__pb2.WatchModelsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ModelServiceStub:
-    """The models that the server offers."""
+    """The models that the server offers, and which of them are in memory."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -37,19 +37,47 @@ class ModelServiceStub:
     """All configured models, in their order; the first is the default one."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.GetModelRequest, _models_pb2.GetModelResponse]
     """One model by its alias."""
+    LoadModel: _grpc.UnaryStreamMultiCallable[_models_pb2.LoadModelRequest, _models_pb2.LoadModelResponse]
+    """Brings a model into memory and tells how that goes, up to `ready`. A request for a model loads it as well. One that is
+    loaded already is `ready` at once. The load goes on when this call is cancelled.
+
+    RESOURCE_EXHAUSTED with the figures (ErrorInfo INSUFFICIENT_MEMORY) for one that can never fit.
+    """
+    UnloadModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.UnloadModelRequest, _models_pb2.UnloadModelResponse]
+    """Takes a model out of memory once the requests that use it have ended. A later request loads it again."""
+    PinModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.PinModelRequest, _models_pb2.PinModelResponse]
+    """Keeps a model from making room for others and from being unloaded when it is idle."""
+    UnpinModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.UnpinModelRequest, _models_pb2.UnpinModelResponse]
+    """Lets a model make room for others again."""
+    WatchModels: _grpc.UnaryStreamMultiCallable[_models_pb2.WatchModelsRequest, _models_pb2.WatchModelsResponse]
+    """The present state of each model, then each change. A reader that is slow gets the latest state of each."""
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
-    """The models that the server offers."""
+    """The models that the server offers, and which of them are in memory."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListModels: _aio.UnaryUnaryMultiCallable[_models_pb2.ListModelsRequest, _models_pb2.ListModelsResponse]  # type: ignore[assignment]
     """All configured models, in their order; the first is the default one."""
     GetModel: _aio.UnaryUnaryMultiCallable[_models_pb2.GetModelRequest, _models_pb2.GetModelResponse]  # type: ignore[assignment]
     """One model by its alias."""
+    LoadModel: _aio.UnaryStreamMultiCallable[_models_pb2.LoadModelRequest, _models_pb2.LoadModelResponse]  # type: ignore[assignment]
+    """Brings a model into memory and tells how that goes, up to `ready`. A request for a model loads it as well. One that is
+    loaded already is `ready` at once. The load goes on when this call is cancelled.
+
+    RESOURCE_EXHAUSTED with the figures (ErrorInfo INSUFFICIENT_MEMORY) for one that can never fit.
+    """
+    UnloadModel: _aio.UnaryUnaryMultiCallable[_models_pb2.UnloadModelRequest, _models_pb2.UnloadModelResponse]  # type: ignore[assignment]
+    """Takes a model out of memory once the requests that use it have ended. A later request loads it again."""
+    PinModel: _aio.UnaryUnaryMultiCallable[_models_pb2.PinModelRequest, _models_pb2.PinModelResponse]  # type: ignore[assignment]
+    """Keeps a model from making room for others and from being unloaded when it is idle."""
+    UnpinModel: _aio.UnaryUnaryMultiCallable[_models_pb2.UnpinModelRequest, _models_pb2.UnpinModelResponse]  # type: ignore[assignment]
+    """Lets a model make room for others again."""
+    WatchModels: _aio.UnaryStreamMultiCallable[_models_pb2.WatchModelsRequest, _models_pb2.WatchModelsResponse]  # type: ignore[assignment]
+    """The present state of each model, then each change. A reader that is slow gets the latest state of each."""
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The models that the server offers."""
+    """The models that the server offers, and which of them are in memory."""
 
     @_abc_1.abstractmethod
     def ListModels(
@@ -66,5 +94,49 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.GetModelResponse, _abc.Awaitable[_models_pb2.GetModelResponse]]:
         """One model by its alias."""
+
+    @_abc_1.abstractmethod
+    def LoadModel(
+        self,
+        request: _models_pb2.LoadModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_models_pb2.LoadModelResponse], _abc.AsyncIterator[_models_pb2.LoadModelResponse]]:
+        """Brings a model into memory and tells how that goes, up to `ready`. A request for a model loads it as well. One that is
+        loaded already is `ready` at once. The load goes on when this call is cancelled.
+
+        RESOURCE_EXHAUSTED with the figures (ErrorInfo INSUFFICIENT_MEMORY) for one that can never fit.
+        """
+
+    @_abc_1.abstractmethod
+    def UnloadModel(
+        self,
+        request: _models_pb2.UnloadModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.UnloadModelResponse, _abc.Awaitable[_models_pb2.UnloadModelResponse]]:
+        """Takes a model out of memory once the requests that use it have ended. A later request loads it again."""
+
+    @_abc_1.abstractmethod
+    def PinModel(
+        self,
+        request: _models_pb2.PinModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.PinModelResponse, _abc.Awaitable[_models_pb2.PinModelResponse]]:
+        """Keeps a model from making room for others and from being unloaded when it is idle."""
+
+    @_abc_1.abstractmethod
+    def UnpinModel(
+        self,
+        request: _models_pb2.UnpinModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.UnpinModelResponse, _abc.Awaitable[_models_pb2.UnpinModelResponse]]:
+        """Lets a model make room for others again."""
+
+    @_abc_1.abstractmethod
+    def WatchModels(
+        self,
+        request: _models_pb2.WatchModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_models_pb2.WatchModelsResponse], _abc.AsyncIterator[_models_pb2.WatchModelsResponse]]:
+        """The present state of each model, then each change. A reader that is slow gets the latest state of each."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from mlx_grpc.v1 import generation_pb2 as mlx__grpc_dot_v1_dot_generation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmlx_grpc/v1/tokenizer.proto\x12\x0bmlx_grpc.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1cmlx_grpc/v1/generation.proto\"C\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x13\n\x0b\x61\x64\x64_special\x18\x03 \x01(\x08\"\x1f\n\x10TokenizeResponse\x12\x0b\n\x03ids\x18\x01 \x03(\x05\"/\n\x11\x44\x65tokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\x05\"\"\n\x12\x44\x65tokenizeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"\xa7\x01\n\x11RenderChatRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12*\n\x08messages\x18\x02 \x03(\x0b\x32\x18.mlx_grpc.v1.ChatMessage\x12 \n\x05tools\x18\x03 \x03(\x0b\x32\x11.mlx_grpc.v1.Tool\x12\x35\n\x14\x63hat_template_kwargs\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\"/\n\x12RenderChatResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\x05\x32\xf9\x01\n\x10TokenizerService\x12G\n\x08Tokenize\x12\x1c.mlx_grpc.v1.TokenizeRequest\x1a\x1d.mlx_grpc.v1.TokenizeResponse\x12M\n\nDetokenize\x12\x1e.mlx_grpc.v1.DetokenizeRequest\x1a\x1f.mlx_grpc.v1.DetokenizeResponse\x12M\n\nRenderChat\x12\x1e.mlx_grpc.v1.RenderChatRequest\x1a\x1f.mlx_grpc.v1.RenderChatResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmlx_grpc/v1/tokenizer.proto\x12\x0bmlx_grpc.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1cmlx_grpc/v1/generation.proto\"C\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x13\n\x0b\x61\x64\x64_special\x18\x03 \x01(\x08\"\x1f\n\x10TokenizeResponse\x12\x0b\n\x03ids\x18\x01 \x03(\x05\"/\n\x11\x44\x65tokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\x05\"\"\n\x12\x44\x65tokenizeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x80\x02\n\x11RenderChatRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12*\n\x08messages\x18\x02 \x03(\x0b\x32\x18.mlx_grpc.v1.ChatMessage\x12 \n\x05tools\x18\x03 \x03(\x0b\x32\x11.mlx_grpc.v1.Tool\x12\x35\n\x14\x63hat_template_kwargs\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12,\n\x0btool_choice\x18\x05 \x01(\x0b\x32\x17.mlx_grpc.v1.ToolChoice\x12)\n\treasoning\x18\x06 \x01(\x0b\x32\x16.mlx_grpc.v1.Reasoning\"/\n\x12RenderChatResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\x05\x32\xf9\x01\n\x10TokenizerService\x12G\n\x08Tokenize\x12\x1c.mlx_grpc.v1.TokenizeRequest\x1a\x1d.mlx_grpc.v1.TokenizeResponse\x12M\n\nDetokenize\x12\x1e.mlx_grpc.v1.DetokenizeRequest\x1a\x1f.mlx_grpc.v1.DetokenizeResponse\x12M\n\nRenderChat\x12\x1e.mlx_grpc.v1.RenderChatRequest\x1a\x1f.mlx_grpc.v1.RenderChatResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,9 +42,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DETOKENIZERESPONSE']._serialized_start=255
   _globals['_DETOKENIZERESPONSE']._serialized_end=289
   _globals['_RENDERCHATREQUEST']._serialized_start=292
-  _globals['_RENDERCHATREQUEST']._serialized_end=459
-  _globals['_RENDERCHATRESPONSE']._serialized_start=461
-  _globals['_RENDERCHATRESPONSE']._serialized_end=508
-  _globals['_TOKENIZERSERVICE']._serialized_start=511
-  _globals['_TOKENIZERSERVICE']._serialized_end=760
+  _globals['_RENDERCHATREQUEST']._serialized_end=548
+  _globals['_RENDERCHATRESPONSE']._serialized_start=550
+  _globals['_RENDERCHATRESPONSE']._serialized_end=597
+  _globals['_TOKENIZERSERVICE']._serialized_start=600
+  _globals['_TOKENIZERSERVICE']._serialized_end=849
 # @@protoc_insertion_point(module_scope)

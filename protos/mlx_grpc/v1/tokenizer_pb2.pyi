@@ -134,6 +134,8 @@ class RenderChatRequest(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     TOOLS_FIELD_NUMBER: _builtins.int
     CHAT_TEMPLATE_KWARGS_FIELD_NUMBER: _builtins.int
+    TOOL_CHOICE_FIELD_NUMBER: _builtins.int
+    REASONING_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Alias of the model; empty is the first configured one."""
     @_builtins.property
@@ -146,7 +148,15 @@ class RenderChatRequest(_message.Message):
 
     @_builtins.property
     def chat_template_kwargs(self) -> _struct_pb2.Struct:
-        """Variables for the chat template, such as enable_thinking."""
+        """Variables for the chat template, such as enable_thinking. They win over what reasoning makes of the same ones."""
+
+    @_builtins.property
+    def tool_choice(self) -> _generation_pb2.ToolChoice:
+        """Whether the model may, must or must not call them; with NONE they are not shown."""
+
+    @_builtins.property
+    def reasoning(self) -> _generation_pb2.Reasoning:
+        """How much the model should think, as far as its template is told."""
 
     def __init__(
         self,
@@ -155,10 +165,12 @@ class RenderChatRequest(_message.Message):
         messages: _abc.Iterable[_generation_pb2.ChatMessage] | None = ...,
         tools: _abc.Iterable[_generation_pb2.Tool] | None = ...,
         chat_template_kwargs: _struct_pb2.Struct | None = ...,
+        tool_choice: _generation_pb2.ToolChoice | None = ...,
+        reasoning: _generation_pb2.Reasoning | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chat_template_kwargs", b"chat_template_kwargs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chat_template_kwargs", b"chat_template_kwargs", "reasoning", b"reasoning", "tool_choice", b"tool_choice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat_template_kwargs", b"chat_template_kwargs", "messages", b"messages", "model", b"model", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat_template_kwargs", b"chat_template_kwargs", "messages", b"messages", "model", b"model", "reasoning", b"reasoning", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

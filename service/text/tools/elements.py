@@ -1,6 +1,7 @@
 """Formats in which each argument is an element.
 
 Sources: the chat templates of https://huggingface.co/Qwen/Qwen3-Coder-30B-A3B-Instruct,
+https://huggingface.co/ByteDance-Seed/Seed-OSS-36B-Instruct,
 https://huggingface.co/MiniMaxAI/MiniMax-M2, https://huggingface.co/openbmb, https://huggingface.co/moonshotai, and
 mlx-lm's parsers for MiniCPM5, Muse Spark and Kimi K3; https://huggingface.co/deepseek-ai/DeepSeek-V3.2 for its markup.
 """
@@ -23,41 +24,54 @@ def tagged_syntax(name: str, tags: Tags, grammar: CallGrammar) -> ToolSyntax:
     return syntax(name, Format(tags.read, tags.openings, tags.others), grammar)
 
 
-QWEN3_CODER = tagged_syntax(
-    "qwen3_coder",
-    Tags(
-        section=("<tool_call>", "</tool_call>"),
-        call=Tag("<function=", ">", _EQUALS),
-        end_call="</function>",
-        argument=Tag("<parameter=", ">", _EQUALS),
-        end_value="</parameter>",
-        trim=Trim.LINE,
-    ),
-    Frame(
-        opening="<tool_call>",
-        head="<tool_call>\n<function={name}>\n",
-        tail="\n</function>\n</tool_call>",
+def invoked(section: tuple[str, str], prefix: str = "") -> Frame:
+    """Return the frame of a section of `invoke` elements, whose names begin with `prefix`."""
+    opening, closing = section
+    return Frame(
+        opening=opening,
+        head=f'<{prefix}invoke name="{{name}}">\n',
+        tail=f"\n</{prefix}invoke>",
+        before=opening + "\n",
         between="\n",
-    ),
-)
+        after="\n" + closing,
+    )
 
+
+def _coder_syntax(name: str, prefix: str) -> ToolSyntax:
+    section = (f"<{prefix}tool_call>", f"</{prefix}tool_call>")
+    return tagged_syntax(
+        name,
+        Tags(
+            section=section,
+            call=Tag("<function=", ">", _EQUALS),
+            end_call="</function>",
+            argument=Tag("<parameter=", ">", _EQUALS),
+            end_value="</parameter>",
+            trim=Trim.LINE,
+        ),
+        Frame(
+            opening=section[0],
+            head=f"{section[0]}\n<function={{name}}>\n",
+            tail=f"\n</function>\n{section[1]}",
+            between="\n",
+        ),
+    )
+
+
+QWEN3_CODER = _coder_syntax("qwen3_coder", "")
+SEED = _coder_syntax("seed", "seed:")
+
+_MINIMAX = ("<minimax:tool_call>", "</minimax:tool_call>")
 MINIMAX_M2 = tagged_syntax(
     "minimax_m2",
     Tags(
-        section=("<minimax:tool_call>", "</minimax:tool_call>"),
+        section=_MINIMAX,
         call=Tag("<invoke name=", ">"),
         end_call="</invoke>",
         argument=Tag("<parameter name=", ">"),
         end_value="</parameter>",
     ),
-    Frame(
-        opening="<minimax:tool_call>",
-        head='<invoke name="{name}">\n',
-        tail="\n</invoke>",
-        before="<minimax:tool_call>\n",
-        between="\n",
-        after="\n</minimax:tool_call>",
-    ),
+    invoked(_MINIMAX),
 )
 
 MINICPM5 = tagged_syntax(
@@ -72,24 +86,18 @@ MINICPM5 = tagged_syntax(
     Frame(opening="<function name=", head='<function name="{name}">', tail="</function>"),
 )
 
+_ATEM = ("<atem:function_calls>", "</atem:function_calls>")
 MUSE_SPARK = tagged_syntax(
     "muse_spark",
     Tags(
-        section=("<atem:function_calls>", "</atem:function_calls>"),
+        section=_ATEM,
         call=Tag("<atem:invoke", ">"),
         end_call="</atem:invoke>",
         argument=Tag("<atem:parameter", ">"),
         end_value="</atem:parameter>",
         guess=True,
     ),
-    Frame(
-        opening="<atem:function_calls>",
-        head='<atem:invoke name="{name}">\n',
-        tail="\n</atem:invoke>",
-        before="<atem:function_calls>\n",
-        between="\n",
-        after="\n</atem:function_calls>",
-    ),
+    invoked(_ATEM, "atem:"),
 )
 
 _RESPONSE = ("<|open|>response<|sep|>", "<|close|>response<|sep|>", "<|close|>message<|sep|>")
@@ -117,10 +125,11 @@ KIMI_K3 = tagged_syntax(
     ),
 )
 
+_DSML = ("<｜DSML｜function_calls>", "</｜DSML｜function_calls>")
 DEEPSEEK_V32 = tagged_syntax(
     "deepseek_v32",
     Tags(
-        section=("<｜DSML｜function_calls>", "</｜DSML｜function_calls>"),
+        section=_DSML,
         call=Tag("<｜DSML｜invoke", ">"),
         end_call="</｜DSML｜invoke>",
         argument=Tag("<｜DSML｜parameter", ">"),
@@ -128,12 +137,5 @@ DEEPSEEK_V32 = tagged_syntax(
         trim=Trim.NOTHING,
         string=re.compile(r'\bstring="true"'),
     ),
-    Frame(
-        opening="<｜DSML｜function_calls>",
-        head='<｜DSML｜invoke name="{name}">\n',
-        tail="\n</｜DSML｜invoke>",
-        before="<｜DSML｜function_calls>\n",
-        between="\n",
-        after="\n</｜DSML｜function_calls>",
-    ),
+    invoked(_DSML, "｜DSML｜"),
 )

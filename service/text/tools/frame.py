@@ -1,10 +1,10 @@
 """Lark rules for calls whose arguments are JSON between texts of the format."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.text.tools.schema import any_object, arguments_schema
+from service.text.tools.schema import any_object, arguments_schema, may_have_ends
 from service.text.tools.syntax import Literal
 from service.text.tools.values import quoted
 from service.types import Tool
@@ -20,6 +20,7 @@ class Frame:
 
     In `head` stand `{name}`, `{string}` for the name as a JSON string, and `{number}` for a number of the call.
     `opening` begins `before`, or if that is empty, `head`. `asides` are markers that an answer may have beside calls.
+    `loose`: spaces in `head`, which has no markers then, may be left out, and it is one terminal up to the name.
     """
 
     opening: str
@@ -29,14 +30,15 @@ class Frame:
     between: str = ""
     after: str = ""
     asides: tuple[str, ...] = ()
+    loose: bool = False
 
     def forced(self, tools: Sequence[Tool], *, parallel: bool, literal: Literal) -> str:
         """Return rules of which `calls` is one call, or several."""
-        return self._of(tools, arguments_schema, parallel=parallel, literal=literal)
+        return self._of(tools, parallel=parallel, literal=literal)
 
     def held(self, tools: Sequence[Tool], *, parallel: bool, literal: Literal) -> str:
         """As `forced`, but only strict tools are held to their schemas."""
-        return self._of(tools, _schema_if_strict, parallel=parallel, literal=literal)
+        return self._of(tools, parallel=parallel, literal=literal, strict_only=True)
 
     def triggered(self, tools: Sequence[Tool], *, parallel: bool, literal: Literal) -> str:
         """Return rules of which `answer` is free text with calls in it."""
@@ -56,34 +58,42 @@ class Frame:
             # Lazy: the text ends with the first marker.
             head_rules = ["tool_opened[lazy]: TOOL_TEXT_OR_NONE " + first, r"TOOL_TEXT_OR_NONE: /(.|\n)*/"]
         free = " | ".join(["TOOL_TEXT", *(literal(aside) for aside in self.asides)])
-        calls = self._calls(head, tools, literal, _schema_if_strict)
+        calls = self._calls(head, tools, literal, strict_only=True)
         return _lines(f"answer: {answer}", *head_rules, f"tool_free: ({free})*", TEXT, *calls)
 
-    def _of(self, tools: Sequence[Tool], schema_of: Callable[[Tool], str], *, parallel: bool, literal: Literal) -> str:
+    def _of(self, tools: Sequence[Tool], *, parallel: bool, literal: Literal, strict_only: bool = False) -> str:
         calls = self._several(self.before, parallel=parallel, literal=literal)
-        return _lines(f"calls: {calls}", *self._calls(self.head, tools, literal, schema_of))
+        return _lines(f"calls: {calls}", *self._calls(self.head, tools, literal, strict_only=strict_only))
 
     def _several(self, before: str, *, parallel: bool, literal: Literal) -> str:
         more = f"({_row(_text(self.between, literal), 'tool_call')})*" if parallel else ""
         return _row(_text(before, literal), "tool_call", more, _text(self.after, literal))
 
-    def _calls(self, head: str, tools: Sequence[Tool], literal: Literal, schema_of: Callable[[Tool], str]) -> list[str]:
+    def _calls(self, head: str, tools: Sequence[Tool], literal: Literal, *, strict_only: bool) -> list[str]:
+        held = [tool for tool in tools if tool.strict or not strict_only]
+        ends = may_have_ends(held)
         rules = [f"tool_call: {' | '.join(f'tool_call_{place}' for place in range(len(tools)))}"]
         for place, tool in enumerate(tools):
-            named = head.replace("{string}", quoted(tool.name)).replace("{name}", tool.name)
-            parts = (_text(part, literal) for part in named.split(_NUMBER))
-            opened = " /[0-9]{1,3}/ ".join(parts)
+            opened = _loose(head, tool.name) if self.loose else _opened(head, tool.name, literal)
             rules.append(f"tool_call_{place}: {_row(opened, f'tool_arguments_{place}', _text(self.tail, literal))}")
-            rules.append(f"tool_arguments_{place}: %json {schema_of(tool)}")
+            schema = arguments_schema(tool, ends=ends) if tool.strict or not strict_only else any_object()
+            rules.append(f"tool_arguments_{place}: %json {schema}")
         return rules
-
-
-def _schema_if_strict(tool: Tool) -> str:
-    return arguments_schema(tool) if tool.strict else any_object()
 
 
 def _text(text: str, literal: Literal) -> str:
     return literal(text) if text else ""
+
+
+def _opened(head: str, name: str, literal: Literal) -> str:
+    named = head.replace("{string}", quoted(name)).replace("{name}", name)
+    return " /[0-9]{1,3}/ ".join(_text(part, literal) for part in named.split(_NUMBER))
+
+
+def _loose(head: str, name: str) -> str:
+    first, rest = head.split("{string}")
+    patterns = (" ?".join(map(re.escape, text.split(" "))) for text in (first + quoted(name), rest))
+    return " ".join(f"/{pattern}/" for pattern in patterns)
 
 
 def _row(*symbols: str) -> str:

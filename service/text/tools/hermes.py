@@ -4,7 +4,7 @@ Source: https://github.com/NousResearch/Hermes-Function-Calling
 """
 
 from service.text.tools.frame import Frame
-from service.text.tools.markers import markers
+from service.text.tools.markers import Markers, markers
 from service.text.tools.objects import read_list, read_object
 from service.text.tools.reader import Format, syntax
 from service.text.tools.source import Step
@@ -14,13 +14,18 @@ _OPENING, _CLOSING = "<tool_call>", "</tool_call>"
 _ENDS = markers(_OPENING, _CLOSING)
 
 
-def _read(stream: CallStream, _: str) -> Step[None]:
+def read_objects(stream: CallStream, ends: Markers, closing: str) -> Step[None]:
+    """Read an object or a list of them after a marker, and end each call; `closing` may come after it."""
     yield from stream.blank()
     if (yield from stream.next_is("[")):
-        yield from read_list(stream, _CLOSING)
+        yield from read_list(stream, closing)
     else:
-        yield from read_object(stream, _ENDS)
-        yield from stream.close(_CLOSING)
+        yield from read_object(stream, ends)
+        yield from stream.close(closing)
+
+
+def _read(stream: CallStream, _: str) -> Step[None]:
+    yield from read_objects(stream, _ENDS, _CLOSING)
 
 
 HERMES = syntax(

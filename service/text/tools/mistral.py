@@ -8,6 +8,7 @@ import secrets
 import string
 
 from service.text.tools.frame import Frame
+from service.text.tools.lists import list_frame
 from service.text.tools.markers import markers
 from service.text.tools.objects import read_list, read_object
 from service.text.tools.reader import Format, syntax
@@ -66,16 +67,5 @@ def _read_more(stream: CallStream) -> Step[None]:
 
 _FORMAT = Format(_read, (_OPENING,), (_ARGS, _ID), make_id=_new_id)
 
-MISTRAL = syntax(
-    "mistral",
-    _FORMAT,
-    Frame(
-        opening=_OPENING,
-        head='{"name": {string}, "arguments": ',
-        tail="}",
-        before=_OPENING + " [",
-        between=", ",
-        after="]",
-    ),
-)
+MISTRAL = syntax("mistral", _FORMAT, list_frame(_OPENING, space=" "))
 MISTRAL_ARGS = syntax("mistral_args", _FORMAT, Frame(opening=_OPENING, head=_OPENING + "{name}" + _ARGS))

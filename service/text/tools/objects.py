@@ -7,9 +7,9 @@ from service.text.tools.source import NotACall, Step
 from service.text.tools.stream import CallStream
 from service.text.tools.values import from_json
 
-_NAMES = ("name", "function", "tool")
-_ARGUMENTS = ("arguments", "parameters")
-_BARE_KEYS = {*_NAMES, *_ARGUMENTS, "id", "type"}
+NAMES, ARGUMENTS, NOTES = ("name", "function", "tool", "tool_name"), ("arguments", "parameters"), ("id", "type")
+"""Keys of a call: what it calls, with what, and what else there may be where no marker tells that it is one."""
+_BARE_KEYS = {*NAMES, *ARGUMENTS, *NOTES}
 _NOTHING = markers()
 
 
@@ -29,23 +29,23 @@ def read_object(
             break
         key = yield from _string(stream)
         yield from _colon(stream)
-        if key in _NAMES and not name and (yield from stream.next_is("{")):
+        if key in NAMES and not name and (yield from stream.next_is("{")):
             yield from read_object(stream, ends, bare=bare, may_lack_arguments=may_lack_arguments)
             yield from _rest(stream)
             return
         if bare and key not in _BARE_KEYS:
             raise NotACall
-        if key in _NAMES:
+        if key in NAMES:
             name = yield from _string(stream)
             if bare and name not in stream.tools:
                 raise NotACall
-        elif key in _ARGUMENTS and name:
+        elif key in ARGUMENTS and name:
             yield from _arguments(stream, name, own_id, ends)
             yield from _rest(stream)
             return
         else:
             value = yield from stream.value()
-            held = value if key in _ARGUMENTS else held
+            held = value if key in ARGUMENTS else held
             own_id = _text(value) if key == "id" else own_id
         yield from stream.blank()
         if not (yield from stream.take(",")):

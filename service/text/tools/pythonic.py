@@ -5,7 +5,7 @@ Source: https://docs.liquid.ai/lfm/key-concepts/tool-use
 
 import re
 
-from service.text.tools.frame import Frame
+from service.text.tools.lists import list_frame
 from service.text.tools.markers import markers
 from service.text.tools.objects import read_list
 from service.text.tools.reader import Format, syntax
@@ -28,25 +28,46 @@ def _read(stream: CallStream, _: str) -> Step[None]:
         stream.at = start
         yield from read_list(stream, _CLOSING)
         return
+    yield from _calls(stream)
+    yield from stream.close(_CLOSING)
+
+
+def read_bare(stream: CallStream, *closings: str) -> Step[None]:
+    """Read a list of calls that no marker tells: each is whole before it begins, and of one of the request's tools."""
+    yield from stream.expect("[")
     while True:
-        if not (yield from _call(stream)):
-            yield from stream.verbatim(_ENDS)
-            break
+        yield from stream.blank()
+        if not (yield from _call(stream, bare=True)):
+            raise NotACall
         stream.mark()
         yield from stream.blank()
         if not (yield from stream.take(",")):
             yield from stream.take("]")
             break
+    yield from stream.close(*closings)
+
+
+def _calls(stream: CallStream) -> Step[None]:
+    while True:
+        if not (yield from _call(stream)):
+            yield from stream.verbatim(_ENDS)
+            return
+        stream.mark()
         yield from stream.blank()
-    yield from stream.close(_CLOSING)
+        if not (yield from stream.take(",")):
+            yield from stream.take("]")
+            return
+        yield from stream.blank()
 
 
-def _call(stream: CallStream) -> Step[bool]:
-    """Read one call; return whether it is whole."""
+def _call(stream: CallStream, *, bare: bool = False) -> Step[bool]:
+    """Read one call; return whether it is whole. One that is `bare` begins at its end only."""
     name = yield from stream.run(_NAME)
+    if bare and name not in stream.tools:
+        raise NotACall
     yield from stream.expect("(")
     yield from stream.blank()
-    comma = ""
+    comma, held = "", ["{"]
     while not (yield from stream.take(")")):
         if comma:
             if not (yield from stream.take(",")):
@@ -60,22 +81,30 @@ def _call(stream: CallStream) -> Step[bool]:
             if not comma:
                 raise NotACall
             return False
-        if not comma:
-            stream.begin(name)
-            stream.say("{")
-        stream.say(f"{comma}{quoted(key)}: ")
+        held.append(f"{comma}{quoted(key)}: ")
+        if not bare:
+            _say(stream, name, held)
         yield from stream.blank()
-        stream.say((yield from _value(stream)))
-        stream.settle()
+        held.append((yield from _value(stream, bare=bare)))
+        if not bare:
+            _say(stream, name, held)
         comma = ", "
-    if not comma:
-        stream.begin(name)
-        stream.say("{")
-    stream.say("}")
+    held.append("}")
+    _say(stream, name, held)
     return True
 
 
-def _value(stream: CallStream) -> Step[str]:
+def _say(stream: CallStream, name: str, held: list[str]) -> None:
+    """Say what is held of the arguments, and the name before the first of it."""
+    if not stream.open:
+        stream.begin(name)
+    stream.say("".join(held))
+    held.clear()
+    stream.settle()
+
+
+def _value(stream: CallStream, *, bare: bool) -> Step[str]:
+    """Read a value; text that is none is taken for a string, unless it is `bare`."""
     start = stream.at
     text = yield from stream.value(python=True)
     value = from_python(text)
@@ -83,18 +112,13 @@ def _value(stream: CallStream) -> Step[str]:
     if not (yield from stream.next_is(",", ")")):
         yield from stream.before(_VALUE_ENDS)
         text, value = stream.text[start : stream.at].strip(), None
+    if bare and value is None:
+        raise NotACall
     return value or quoted(text)
 
 
 PYTHONIC = syntax(
     "pythonic",
     Format(_read, (_OPENING,), (_CLOSING,)),
-    Frame(
-        opening=_OPENING,
-        head='{"name": {string}, "arguments": ',
-        tail="}",
-        before=_OPENING + "[",
-        between=", ",
-        after="]" + _CLOSING,
-    ),
+    list_frame(_OPENING, closing=_CLOSING),
 )

@@ -6,19 +6,20 @@ import re
 from collections.abc import Container
 
 from service.text.tools.deepseek import DEEPSEEK, DEEPSEEK_V31
-from service.text.tools.elements import DEEPSEEK_V32, KIMI_K3, MINICPM5, MINIMAX_M2, MUSE_SPARK, QWEN3_CODER
+from service.text.tools.elements import DEEPSEEK_V32, KIMI_K3, MINICPM5, MINIMAX_M2, MUSE_SPARK, QWEN3_CODER, SEED
 from service.text.tools.gemma import FUNCTION_GEMMA, GEMMA4
 from service.text.tools.glm import GLM, LONGCAT
 from service.text.tools.harmony import HARMONY
 from service.text.tools.hermes import HERMES
 from service.text.tools.kimi_k2 import KIMI_K2
-from service.text.tools.lists import GRANITE, PHI
-from service.text.tools.llama import LLAMA
+from service.text.tools.lists import COHERE, GRANITE, NEMOTRON, PHI
+from service.text.tools.llama import LLAMA, LLAMA4
 from service.text.tools.mistral import MISTRAL, MISTRAL_ARGS
 from service.text.tools.pythonic import PYTHONIC
 from service.text.tools.syntax import ToolSyntax
 
 TEMPLATES = (
+    (("<seed:tool_call>",), SEED),
     (("<minimax:tool_call>",), MINIMAX_M2),
     (("<|tool_call>", "<tool_call|>"), GEMMA4),
     (("<start_function_call>",), FUNCTION_GEMMA),
@@ -36,6 +37,8 @@ TEMPLATES = (
     (("<｜DSML｜",), DEEPSEEK_V32),
     (("<｜tool▁calls▁begin｜>", "```json"), DEEPSEEK),
     (("<｜tool▁calls▁begin｜>",), DEEPSEEK_V31),
+    (("<|START_ACTION|>",), COHERE),
+    (("<TOOLCALL>",), NEMOTRON),
     (("to=functions.",), HARMONY),
     (("<tool_call>",), HERMES),
 )
@@ -44,12 +47,15 @@ TEMPLATES = (
 FORMATS = {
     "hermes": HERMES,
     "llama": LLAMA,
+    "llama4": LLAMA4,
     "mistral": MISTRAL,
     "gemma": GEMMA4,
     "phi": PHI,
     "deepseek": DEEPSEEK,
     "harmony": HARMONY,
     "granite": GRANITE,
+    "kimi_k3": KIMI_K3,
+    "cohere": COHERE,
 }
 """By the name of a family's format, for templates that know tools and do not show how they are called."""
 

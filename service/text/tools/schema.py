@@ -1,17 +1,16 @@
 """The JSON Schema of a tool's arguments, as a grammar needs it and as a reader of untyped text needs it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from service.text.json_schema import MAX_ENDS, count_numbers, enforceable
 from service.types import Tool
 
 _SPACING = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
 """The ways of `json.dumps`, compact or not. Unbounded whitespace would let a model write nothing else."""
 _FORMATS = {"date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid"}
 """That a grammar can enforce; to all others the specification gives no meaning but a note's."""
-_VALUES = {"const", "default", "enum", "examples"}
-"""Keywords that hold values, not schemas."""
 _APPLICATORS = ("anyOf", "oneOf", "allOf")
 _KINDS = {
     "null": type(None),
@@ -36,13 +35,22 @@ def any_object() -> str:
     return json.dumps({"type": "object", "x-guidance": _SPACING})
 
 
-def arguments_schema(tool: Tool) -> str:
-    """Return the schema that a grammar holds the tool's arguments to; they are an object, whatever else it says."""
+def arguments_schema(tool: Tool, *, ends: bool = True) -> str:
+    """Return the schema that a grammar holds the tool's arguments to; they are an object, whatever else it says.
+
+    `ends`: the digits of numbers come to an end.
+    """
     schema = parameters(tool)
     kind = schema.get("type", "object")
     if isinstance(kind, list) and "object" in kind:
         kind = "object"
-    return json.dumps({"x-guidance": _SPACING, **_enforceable(schema), "type": kind}, ensure_ascii=False)
+    enforced = enforceable(schema, _FORMATS, ends=ends)
+    return json.dumps({"x-guidance": _SPACING, **enforced, "type": kind}, ensure_ascii=False)
+
+
+def may_have_ends(tools: Iterable[Tool]) -> bool:
+    """Whether the tools have few enough numbers together."""
+    return sum(count_numbers(parameters(tool)) for tool in tools) <= MAX_ENDS
 
 
 def parameters(tool: Tool) -> Schema:
@@ -57,18 +65,6 @@ def argument_types(schema: Schema, name: str) -> frozenset[str] | None:
     if not isinstance(properties, dict) or name not in properties:
         return None
     return frozenset(_types(properties[name], schema, 0))
-
-
-def _enforceable(schema: Any) -> Any:
-    if isinstance(schema, list):
-        return [_enforceable(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    return {
-        key: value if key in _VALUES else _enforceable(value)
-        for key, value in schema.items()
-        if key != "format" or not isinstance(value, str) or value in _FORMATS
-    }
 
 
 def _resolved(schema: Any, root: Schema, depth: int) -> Schema:

@@ -401,3 +401,24 @@ def test_a_tool_that_cannot_be_enforced_is_named() -> None:
     named = form(made, replace(use, mode=ToolMode.FUNCTION, name="bad"))
     assert named.grammar
     assert named.grammar.refusal("it is too large").field == "tools[1].parameters_json"
+
+
+@pytest.mark.parametrize(
+    ("constraint", "text"),
+    [
+        (Constraint(Rule.REGEX, "\\n+[a-z]+"), "\nyes"),
+        (Constraint(Rule.GRAMMAR, 'start: "\\n" "yes"'), "\nyes"),
+        (Constraint(Rule.CHOICE, options=("\nyes", "no")), "\nyes"),
+        (Constraint(Rule.CHOICE, options=("yes", "no")), "yes"),
+    ],
+)
+def test_an_answer_that_begins_with_a_newline_keeps_it(constraint: Constraint, text: str) -> None:
+    """What stands between it and the reasoning is not taken for it, nor it for that."""
+    answer = form(chat_format(CHATML, QWEN3), constraint=constraint)
+    assert answer.grammar is not None
+    tokenizer = byte_level()
+    first = tokenizer.encode(f"<think>\nhm\n</think>\n\n{text}", add_special=False)
+    assert drawn(answer.grammar.text, tokenizer, 0, first=first, most=len(first)) == (first, True)
+    parser = Parser(tokenizer, Stopping(), answer.markup)
+    pieces = parser.feed(first) + parser.end(FinishReason.STOP)
+    assert "".join(piece.text for piece in pieces if isinstance(piece, Text)) == text

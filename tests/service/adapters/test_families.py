@@ -6,12 +6,14 @@ import pytest
 
 from service.adapters.base import ModelAdapter, ToolFormat
 from service.adapters.chatml import CHATML
+from service.adapters.cohere import COHERE
 from service.adapters.deepseek import DEEPSEEK, DEEPSEEK2, DEEPSEEK_R1
 from service.adapters.default import DEFAULT
 from service.adapters.gemma import GEMMA, GEMMA4
 from service.adapters.gpt_oss import GPT_OSS
 from service.adapters.granite import GRANITE
-from service.adapters.llama import LLAMA2, LLAMA3
+from service.adapters.kimi import KIMI_K3
+from service.adapters.llama import LLAMA2, LLAMA3, LLAMA4
 from service.adapters.mistral import MISTRAL
 from service.adapters.phi import PHI3, PHI4
 from service.text.parser import Ended, Parser, ReasoningText, Text
@@ -22,6 +24,10 @@ from tests.service.text.tokenizers import HARMONY, byte_level
 # The bars in DeepSeek's tokens are fullwidth ones; long texts stand in tables.
 # ruff: noqa: RUF001, ISC004
 CHANNEL = "<|channel|>"
+K3 = ("<|open|>", "<|close|>", "<|sep|>", "<|end_of_msg|>")
+COMMAND = (
+    *("<|START_THINKING|>", "<|END_THINKING|>", "<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|END_OF_TURN_TOKEN|>"),
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,21 @@ STREAMS = {
     "granite": Stream(
         GRANITE, "<think>hm</think>\n<response>Ho.</response>", "<|end_of_text|>", "Ho.", "hm",
         special=("<|end_of_text|>",), template="granite-3.3", kwargs={"thinking": True},
+    ),
+    "llama4": Stream(LLAMA4, "Ho.", "<|eot|>", "Ho.", special=("<|eot|>", "<|eom|>")),
+    "kimi k3": Stream(
+        KIMI_K3,
+        "hm<|close|>think<|sep|><|open|>response<|sep|>Ho.\n<|close|>response<|sep|><|close|>message<|sep|>",
+        "<|end_of_msg|>", "Ho.", "hm", special=K3,
+    ),
+    "cohere": Stream(
+        COHERE, "<|START_THINKING|>hm<|END_THINKING|><|START_RESPONSE|>Ho.<|END_RESPONSE|>", "<|END_OF_TURN_TOKEN|>",
+        "Ho.", "hm", special=COMMAND,
+    ),
+    "cohere not thinking": Stream(COHERE, "Ho.", "<|END_OF_TURN_TOKEN|>", "Ho.", special=COMMAND[-1:]),
+    "seed": Stream(
+        CHATML, "<seed:think>hm</seed:think>Ho.", "<|im_end|>", "Ho.", "hm",
+        special=("<seed:think>", "</seed:think>"),
     ),
     "default": Stream(DEFAULT, "Ho.", "<|im_end|>", "Ho.", template="phi-4"),
 }  # fmt: skip
@@ -154,6 +175,28 @@ FALLBACKS = {
         DEEPSEEK_R1,
         "<s>Be brief.<｜User｜>Hi?<｜Assistant｜>Ho.<｜end▁of▁sentence｜><｜User｜>And?<｜Assistant｜><think>\n",
     ),
+    "llama4": (
+        LLAMA4,
+        "<s><|header_start|>system<|header_end|>\n\nBe brief.<|eot|>"
+        "<|header_start|>user<|header_end|>\n\nHi?<|eot|><|header_start|>assistant<|header_end|>\n\nHo.<|eot|>"
+        "<|header_start|>user<|header_end|>\n\nAnd?<|eot|><|header_start|>assistant<|header_end|>\n\n",
+    ),
+    "kimi-k3": (
+        KIMI_K3,
+        '<|open|>message role="system"<|sep|>Be brief.<|close|>message<|sep|><|end_of_msg|>'
+        '<|open|>message role="user"<|sep|>Hi?<|close|>message<|sep|><|end_of_msg|>'
+        '<|open|>message role="assistant"<|sep|><|open|>think<|sep|><|close|>think<|sep|>'
+        "<|open|>response<|sep|>Ho.<|close|>response<|sep|><|close|>message<|sep|><|end_of_msg|>"
+        '<|open|>message role="user"<|sep|>And?<|close|>message<|sep|><|end_of_msg|>'
+        '<|open|>message role="assistant"<|sep|><|open|>think<|sep|>',
+    ),
+    "cohere": (
+        COHERE,
+        "<s><|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>Be brief.<|END_OF_TURN_TOKEN|>"
+        "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>Hi?<|END_OF_TURN_TOKEN|>"
+        "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>Ho.<|END_OF_TURN_TOKEN|>"
+        "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>And?<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
+    ),
     "granite": (
         GRANITE,
         "<|start_of_role|>system<|end_of_role|>Be brief.<|end_of_text|>\n"
@@ -216,7 +259,7 @@ def test_instructions_are_never_dropped(name: str) -> None:
 def test_every_family_has_a_name_and_stop_tokens_and_a_tool_format() -> None:
     """The table of families is whole."""
     adapters = {stream.adapter.name: stream.adapter for stream in STREAMS.values()}
-    assert len(adapters) == 14
+    assert len(adapters) == 17
     assert all(adapter.end_of_turn for adapter in adapters.values())
     formats = {name: adapter.tool_format for name, adapter in adapters.items()}
     assert formats["chatml"] is ToolFormat.HERMES
@@ -227,4 +270,7 @@ def test_every_family_has_a_name_and_stop_tokens_and_a_tool_format() -> None:
     assert formats["granite"] is ToolFormat.GRANITE
     assert formats["phi3"] is formats["phi4"] is ToolFormat.PHI
     assert formats["gemma4"] is ToolFormat.GEMMA
+    assert formats["llama4"] is ToolFormat.LLAMA4
+    assert formats["kimi-k3"] is ToolFormat.KIMI_K3
+    assert formats["cohere"] is ToolFormat.COHERE
     assert formats["llama2"] is formats["gemma"] is formats["default"] is ToolFormat.NONE

@@ -14,16 +14,18 @@ def habits(source: str) -> Habits:
 @pytest.mark.parametrize(
     ("name", "tools", "calls"),
     [
-        ("qwen3", True, ("", False, False, True, True)),
-        ("gpt-oss", True, ("", False, False, True, False)),
-        ("mistral-nemo", True, ("", False, True, True, True)),
-        ("ministral-3-reasoning", True, ("", False, False, True, True)),
-        ("deepseek-v3.1", False, ("", False, False, True, True)),
-        ("r1-distill", False, (None, True, False, False, False)),
+        ("qwen3", True, ("", False, True, False, True, True)),
+        ("gpt-oss", True, ("", False, True, False, True, False)),
+        ("mistral-nemo", True, ("", False, True, True, True, True)),
+        ("ministral-3-reasoning", True, ("", False, True, False, True, True)),
+        ("deepseek-v3.1", False, ("", False, True, False, True, True)),
+        ("r1-distill", False, (None, True, True, False, False, False)),
         ("phi-4", False, None),
     ],
 )
-def test_published_templates(name: str, tools: bool, calls: tuple[str | None, bool, bool, bool, bool] | None) -> None:
+def test_published_templates(
+    name: str, tools: bool, calls: tuple[str | None, bool, bool, bool, bool, bool] | None
+) -> None:
     """Whether they show tools, and how they want calls."""
     found = habits(published(name))
     assert found.tools is tools

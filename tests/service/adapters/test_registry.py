@@ -7,12 +7,14 @@ import pytest
 
 from service.adapters.base import ModelAdapter
 from service.adapters.chatml import CHATML
+from service.adapters.cohere import COHERE
 from service.adapters.deepseek import DEEPSEEK, DEEPSEEK2, DEEPSEEK_R1
 from service.adapters.default import DEFAULT
 from service.adapters.gemma import GEMMA, GEMMA4
 from service.adapters.gpt_oss import GPT_OSS
 from service.adapters.granite import GRANITE
-from service.adapters.llama import LLAMA2, LLAMA3
+from service.adapters.kimi import KIMI_K3
+from service.adapters.llama import LLAMA2, LLAMA3, LLAMA4
 from service.adapters.mistral import MISTRAL
 from service.adapters.phi import PHI3, PHI4
 from service.adapters.registry import MODEL_TYPES, get_adapter
@@ -41,6 +43,9 @@ from tests.service.text.tokenizers import byte_level
         ("deepseek_v3", DEEPSEEK),
         ("gpt_oss", GPT_OSS),
         ("granitemoehybrid", GRANITE),
+        ("llama4", LLAMA4),
+        ("kimi_k3", KIMI_K3),
+        ("cohere2", COHERE),
         ("mamba", DEFAULT),
         ("", DEFAULT),
     ],
@@ -73,6 +78,7 @@ def test_the_type_comes_before_the_architecture_and_the_name() -> None:
         ("llama", "mlx-community/Llama-3.2-1B-Instruct-4bit", LLAMA3),
         ("llama", "Meta-Llama-3-8B", LLAMA3),
         ("llama", "Llama-2-7b-chat", LLAMA2),
+        ("", "Llama-4-Scout-17B-16E-Instruct", LLAMA4),
         ("llama", "models/DeepSeek_R1 Distill-Llama-8B", DEEPSEEK_R1),
         ("qwen2", "DeepSeek-R1-Distill-Qwen-1.5B-4bit", DEEPSEEK_R1),
         ("deepseek_v3", "DeepSeek-R1-0528", DEEPSEEK_R1),
@@ -99,6 +105,9 @@ def test_a_name_decides_where_many_share_a_type(model_type: str, name: str, adap
         ("<|start_of_role|>", GRANITE),
         ("<start_of_turn>", GEMMA),
         ("<|end|>", PHI3),
+        ("<|header_start|>", LLAMA4),
+        ("<|end_of_msg|>", KIMI_K3),
+        ("<|START_OF_TURN_TOKEN|>", COHERE),
     ],
 )
 def test_the_vocabulary_and_the_template_decide_before_the_name(token: str, adapter: ModelAdapter) -> None:

@@ -74,7 +74,7 @@ BAD_FIELDS: list[tuple[str, Request]] = [
     ("messages[0].tool_calls[0].name", said(role="ROLE_ASSISTANT", toolCalls=[{"arguments": "{}"}])),
     (
         "messages[0].tool_calls[0].arguments",
-        said(role="ROLE_ASSISTANT", toolCalls=[{"name": "f", "arguments": "[" * 10_000}]),
+        said(role="ROLE_ASSISTANT", toolCalls=[{"name": "f", "arguments": "[" * (MAX_JSON + 1)}]),
     ),
     ("output.echo", chat_request(QUESTION, output={"echo": True})),
     ("chat_template_kwargs.messages", chat_request(QUESTION, chatTemplateKwargs={"messages": []})),
@@ -304,13 +304,13 @@ def test_an_empty_text_is_content() -> None:
 
 def test_tools_need_a_name_and_an_object() -> None:
     """Their schemas are checked before a template sees them."""
-    assert to_tools([pb.Tool(name="f")]).tools[0].parameters == ""
+    assert to_tools([pb.Tool(name="f")], pb.ToolChoice()).tools[0].parameters == ""
     for tool, field in (
         (pb.Tool(), "tools[0].name"),
         (pb.Tool(name="f", parameters_json="[1]"), "tools[0].parameters_json"),
     ):
         with pytest.raises(FieldError) as raised:
-            to_tools([tool])
+            to_tools([tool], pb.ToolChoice())
         assert raised.value.field == field
 
 
@@ -362,22 +362,29 @@ def test_json_texts_have_bounds() -> None:
     tool = pb.Tool(name="f", parameters_json=object_of(MAX_JSON))
     message = pb.ChatMessage(role=pb.ROLE_ASSISTANT, tool_calls=[call])
     assert to_messages([message])[0].tool_calls[0].arguments == call.arguments
-    assert to_tools([tool]).tools[0].parameters == tool.parameters_json
+    assert to_tools([tool], pb.ToolChoice()).tools[0].parameters == tool.parameters_json
     message.tool_calls[0].arguments = tool.parameters_json = object_of(MAX_JSON + 1)
     with pytest.raises(FieldError) as raised:
         to_messages([message])
     assert raised.value.field == "messages[0].tool_calls[0].arguments"
     with pytest.raises(FieldError) as raised:
-        to_tools([tool])
+        to_tools([tool], pb.ToolChoice())
     assert raised.value.field == "tools[0].parameters_json"
+
+
+@pytest.mark.parametrize("text", ["{", "nope", "[1]", '{"a": NaN}', "[" * 10_000, '"\\ud800"'])
+def test_arguments_that_a_model_broke_are_taken_back(text: str) -> None:
+    """A client sends back what it got."""
+    message = pb.ChatMessage(role=pb.ROLE_ASSISTANT, tool_calls=[pb.ToolCall(name="f", arguments=text)])
+    assert to_messages([message])[0].tool_calls[0].arguments == text
 
 
 def test_tools_have_bounds() -> None:
     """Their number."""
     tools = [pb.Tool(name=f"f{place}") for place in range(MAX_TOOLS)]
-    assert len(to_tools(tools).tools) == MAX_TOOLS
+    assert len(to_tools(tools, pb.ToolChoice()).tools) == MAX_TOOLS
     with pytest.raises(FieldError) as raised:
-        to_tools([*tools, pb.Tool(name="f")])
+        to_tools([*tools, pb.Tool(name="f")], pb.ToolChoice())
     assert raised.value.field == "tools"
 
 

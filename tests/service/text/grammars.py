@@ -7,6 +7,7 @@ import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 
 from service.text.tokenizer import Tokenizer
+from tests.service.text.tokenizers import byte_level
 
 _FAVOUR = 0.3
 """How often one of the favoured tokens is taken where it is allowed."""
@@ -51,6 +52,16 @@ def drawn(
         assert matcher.consume_token(token), matcher.get_error()
         ids.append(token)
     return ids, bool(matcher.is_accepting())
+
+
+def takes(grammar: str, text: str, tokenizer: Tokenizer | None = None) -> bool:
+    """Whether a grammar lets a text through, as a whole."""
+    tokenizer = tokenizer or byte_level()
+    ids = tokenizer.encode(text, add_special=False)
+    try:
+        return drawn(grammar, tokenizer, 0, first=ids, most=len(ids)) == (ids, True)
+    except AssertionError:
+        return False
 
 
 def favourites(tokenizer: Tokenizer, *texts: str) -> set[int]:

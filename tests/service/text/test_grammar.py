@@ -11,7 +11,7 @@ from service.adapters.gemma import GEMMA4
 from service.adapters.gpt_oss import GPT_OSS
 from service.adapters.granite import GRANITE
 from service.engine.grammar import explained
-from service.text.grammar import Lead, of_constraint
+from service.text.grammar import Lead, may_begin_with_newline, of_constraint
 from service.text.markup import Markup, think
 from service.text.outline import Outline
 from service.text.parser import Parser
@@ -39,6 +39,7 @@ CONSTRAINTS = {
     "regex": Constraint(Rule.REGEX, r"^(https?://[a-z/]{1,9}|[\t\\/]{2})$"),
     "grammar": Constraint(Rule.GRAMMAR, GIVEN),
     "choice": Constraint(Rule.CHOICE, options=("yes", 'yes "and" no\n', "日本\x7f\\")),
+    "newlines": Constraint(Rule.REGEX, r"\n{1,3}[a-z]{1,3}\n"),
 }
 PLAIN = think("<musing>", "</musing>")
 """Markers that are no tokens of any tokenizer here."""
@@ -69,9 +70,9 @@ LEADS: dict[str, tuple[Markup | None, tuple[str, ...], bool, bool]] = {
 """A markup, the special tokens of its model, whether the prompt ends inside reasoning, and whether it may begin."""
 
 
-def lead_of(name: str) -> tuple[Lead | None, Tokenizer]:
+def lead_of(name: str, *, is_exact: bool = False) -> tuple[Lead | None, Tokenizer]:
     markup, special, is_open, may_reason = LEADS[name]
-    lead = Lead(Outline.of(markup), is_open, may_reason) if markup else None
+    lead = Lead(Outline.of(markup), is_open, may_reason, is_exact) if markup else None
     return lead, byte_level(*special)
 
 
@@ -135,7 +136,7 @@ THOUGHTS = {
 @pytest.mark.parametrize("name", LEADS)
 def test_whatever_comes_out_is_read_as_what_was_asked_for(name: str, rule: str) -> None:
     """Whatever the markers, the answer is the constrained text and nothing else, unless the output was cut."""
-    lead, tokenizer = lead_of(name)
+    lead, tokenizer = lead_of(name, is_exact=may_begin_with_newline(CONSTRAINTS[rule]))
     grammar = of_constraint(CONSTRAINTS[rule], tokenizer, lead)
     assert problem(grammar.text, tokenizer) == ""
     whole = 0
@@ -158,6 +159,39 @@ def test_what_a_model_thinks_first_is_let_through(name: str) -> None:
     ids, complete = drawn(grammar.text, tokenizer, 0, first=first, most=len(first))
     thought, answer = texts(read(ids, tokenizer, lead))
     assert (thought.replace(" < </musing ", ""), answer, complete) == ("hm", "yes", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [
+        ("may", "<think>hm\n</think>\n\n\nyes"),
+        ("may", "\nyes"),
+        ("open", "hm</think>\n\n\nyes"),
+        ("brackets open", "hm[/THINK]\nyes"),
+        ("granite", "<think>hm</think>\n\n\nyes"),
+        ("granite", "<think>hm</think>\n<response>\nyes"),
+        ("granite", "<response>\nyes"),
+        ("gemma", "<|channel>thought\nhm\n<channel|>\nyes"),
+        ("harmony", "<|channel|>final<|message|>\nyes"),
+        ("harmony open", "hm<|end|><|start|>assistant<|channel|>final<|message|>\nyes"),
+    ],
+)
+def test_newlines_that_an_answer_begins_with_are_kept(name: str, output: str) -> None:
+    """Between it and the reasoning are as many as the family writes, and no more are taken for those."""
+    lead, tokenizer = lead_of(name, is_exact=True)
+    constraint = Constraint(Rule.CHOICE, options=("\nyes", "\n\n\nno"))
+    assert may_begin_with_newline(constraint)
+    grammar = of_constraint(constraint, tokenizer, lead)
+    first = tokenizer.encode(output, add_special=False)
+    ids, complete = drawn(grammar.text, tokenizer, 0, first=first, most=len(first))
+    thought, answer = texts(read(ids, tokenizer, lead))
+    assert (thought, answer, complete) == ("hm" if "hm" in output else "", "\nyes", True)
+
+
+@pytest.mark.parametrize("rule", ["schema", "object", "choice"])
+def test_most_answers_begin_with_no_newline(rule: str) -> None:
+    """So that a model may write as many before them as it likes to."""
+    assert not may_begin_with_newline(CONSTRAINTS[rule])
 
 
 @pytest.mark.parametrize("name", ["may", "special may", "granite", "plain may", "gemma", "no markup"])

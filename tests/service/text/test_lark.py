@@ -7,19 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.text import lark
-from tests.service.text.grammars import drawn, problem
+from tests.service.text.grammars import drawn, problem, takes
 from tests.service.text.tokenizers import HARMONY, byte_level
 
 many = settings(deadline=None, max_examples=60)
-
-
-def takes(grammar: str, text: str) -> bool:
-    """Whether a grammar lets a text through, as a whole."""
-    ids = byte_level().encode(text, add_special=False)
-    try:
-        return drawn(grammar, byte_level(), 0, first=ids, most=len(ids)) == (ids, True)
-    except AssertionError:
-        return False
 
 
 @given(text=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12))

@@ -193,13 +193,21 @@ def _hermes(calls: Calls) -> str:
     return "\n".join(f"<tool_call>\n{_object(call)}\n</tool_call>" for call in calls)
 
 
-def _qwen3_coder(calls: Calls) -> str:
-    return "\n".join(
-        f"<tool_call>\n<function={name}>\n"
+def _coder(prefix: str) -> Callable[[Calls], str]:
+    return lambda calls: "\n".join(
+        f"<{prefix}tool_call>\n<function={name}>\n"
         + _elements(arguments, "<parameter=%s>\n%s\n</parameter>\n")
-        + "</function>\n</tool_call>"
+        + f"</function>\n</{prefix}tool_call>"
         for name, arguments in calls
     )
+
+
+def _cohere(calls: Calls) -> str:
+    written = (
+        _json({"tool_call_id": str(place), "tool_name": name, "parameters": arguments})
+        for place, (name, arguments) in enumerate(calls)
+    )
+    return "<|START_ACTION|>[\n    " + ",\n    ".join(written) + "\n]<|END_ACTION|>"
 
 
 def _minicpm5(calls: Calls) -> str:
@@ -233,6 +241,9 @@ def _list_after(marker: str, closing: str = "") -> Callable[[Calls], str]:
 WRITTEN: dict[str, Written] = {
     "hermes": Written(_hermes, "json_tools"),
     "llama": Written(lambda calls: "; ".join(_object(call, "parameters") for call in calls)),
+    "llama4": Written(
+        lambda calls: f"<|python_start|>{'; '.join(_object(call, 'parameters') for call in calls)}<|python_end|>"
+    ),
     "mistral": Written(_list_after("[TOOL_CALLS] "), "mistral"),
     "mistral_args": Written(
         lambda calls: "".join(f"[TOOL_CALLS]{name}[ARGS]{_json(arguments)}" for name, arguments in calls), "mistral"
@@ -267,7 +278,10 @@ WRITTEN: dict[str, Written] = {
         "kimi_k3",
     ),
     "pythonic": Written(_pythonic, "pythonic"),
-    "qwen3_coder": Written(_qwen3_coder, "qwen3_coder"),
+    "qwen3_coder": Written(_coder(""), "qwen3_coder"),
+    "seed": Written(_coder("seed:")),
+    "nemotron": Written(_list_after("<TOOLCALL>", "</TOOLCALL>")),
+    "cohere": Written(_cohere),
     "minimax_m2": Written(_elements_in("", "minimax:tool_call", "parameter"), "minimax_m2"),
     "minicpm5": Written(_minicpm5, "minicpm5"),
     "muse_spark": Written(_elements_in("atem:", "atem:function_calls", "atem:parameter"), "muse_spark"),

@@ -63,7 +63,8 @@ SCHEMAS: dict[str, object] = {
 }
 TOOLS = tuple(Tool(name, 'a "tool" }', json.dumps(schema), strict=True) for name, schema in SCHEMAS.items())
 OPENED = {
-    "llama": ("", "{"),
+    "llama": ("", '{"name": "plain"'),
+    "llama4": ("", '{"name": "plain"'),
     "harmony": ("", "<|channel|>commentary to="),
 }
 """What an answer says, and what opens a call after it, where that is not the format's marker after any text."""

@@ -40,6 +40,12 @@ TOOLS = "{% if tools %}{{ tools | tojson }}{% endif %}"
         ("harmony", "<|channel|>commentary to=functions.", (), "harmony"),
         ("granite", TOOLS, (), "granite"),
         ("phi", TOOLS, (), "phi"),
+        ("llama4", TOOLS, (), "llama4"),
+        ("kimi_k3", TOOLS, (), "kimi_k3"),
+        ("cohere", TOOLS, (), "cohere"),
+        ("none", "<|START_ACTION|>", (), "cohere"),
+        ("none", "<TOOLCALL>", (), "nemotron"),
+        ("none", "<seed:tool_call>\n<function=", (), "seed"),
         ("none", TOOLS, ("<|tool_call_start|>", "<|tool_call_end|>"), "pythonic"),
         ("none", TOOLS, ("<|open|>", "<|close|>", "<|sep|>", "<|end_of_msg|>"), "kimi_k3"),
         ("none", TOOLS, ("<|open|>", "<|close|>"), "hermes"),
@@ -60,7 +66,7 @@ def test_every_familys_format_is_known() -> None:
 
 def test_each_syntax_has_a_name_of_its_own() -> None:
     """By which it is known in tests and reports."""
-    assert len({syntax.name for syntax in SYNTAXES}) == len(SYNTAXES) == 21
+    assert len({syntax.name for syntax in SYNTAXES}) == len(SYNTAXES) == 25
 
 
 @pytest.mark.parametrize(
