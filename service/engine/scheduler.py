@@ -13,15 +13,16 @@ from mlx_lm.models.cache import make_prompt_cache
 from service.engine import bands, reports
 from service.engine.batch import Band, Batch, can_merge, merge
 from service.engine.compiler import Compiler
+from service.engine.compiling import Compiling
 from service.engine.drawing import Drawn
 from service.engine.forward import Forward
 from service.engine.frames import Cleared, Row, Step, Submit
-from service.engine.grammar import InvalidGrammar
 from service.engine.memory import Footprint
 from service.engine.places import Places
 from service.engine.prefill import Prefill, Processed
 from service.engine.prefixes import Prefixes
 from service.engine.probe import shares
+from service.engine.room import Room
 from service.engine.sequence import LayerCache, Sequence
 from service.engine.waiting import WaitingQueue
 
@@ -34,8 +35,6 @@ _PATIENCE = 0.2
 _MOST_PATIENCE_S = 0.02
 _GLANCE_S = 0.05
 """How often deadlines are looked at while there is nothing to do but wait for grammars."""
-_GROWTH = 256
-"""Tokens that must be free for each running sequence when another is admitted, so that it is not put back at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +60,8 @@ class Scheduler:
 
     def __init__(self, model: Module, limits: Limits, footprint: Footprint, compiler: Compiler | None = None) -> None:
         """Without a `compiler`, requests with a grammar fail."""
-        self._compiler = compiler
-        self._compiling: list[Sequence] = []
-        """Those whose grammar is not there yet."""
-        self._limits = limits
-        self._footprint = footprint
+        self._compiling = Compiling(compiler)
+        self._room = Room(limits.kv_bytes, footprint)
         self._forward = Forward(model)
         self._banded = bands.enable(model)
         # Caches that cannot merge (quantised, chunked ones), and models that compute something else of merged ones than
@@ -113,7 +109,7 @@ class Scheduler:
         """Queue a request; its further choices appear when its prompt is processed."""
         sequence = Sequence(submit)
         if submit.grammar:
-            self._compiling.append(sequence)
+            self._compiling.add(sequence)
         else:
             self._waiting.push(sequence)
 
@@ -168,7 +164,7 @@ class Scheduler:
 
     def _drop(self, leavers: list[Sequence]) -> None:
         gone = set(leavers)
-        self._compiling = [sequence for sequence in self._compiling if sequence not in gone]
+        self._compiling.drop(gone)
         for sequence in gone.intersection(self._waiting):
             self._waiting.remove(sequence)
         if gone.intersection([*self._prefill.rows, *self._batch.rows]):
@@ -180,22 +176,8 @@ class Scheduler:
 
     def _take_grammars(self, done: Step) -> None:
         """Queue those whose grammars have been compiled."""
-        compiling, self._compiling = self._compiling, []
-        for sequence in compiling:
-            submit = sequence.submit
-            try:
-                if self._compiler is None:
-                    raise RuntimeError("this engine has no grammars")  # noqa: TRY301 - as if the compiler said so
-                sequence.constraint = self._compiler.constraint(submit.grammar, sequence.stop_ids)
-            except InvalidGrammar as error:
-                done.rows.append(Row(submit.seq, [], "invalid", error=str(error)))
-            except Exception as error:  # noqa: BLE001 - whatever keeps a process from starting; others need no grammar
-                done.rows.extend(reports.failed(sequence, error, choice) for choice in range(submit.choices))
-            else:
-                if sequence.constraint is None:
-                    self._compiling.append(sequence)
-                else:
-                    self._waiting.push(sequence)
+        for sequence in self._compiling.collect(done.rows):
+            self._waiting.push(sequence)
 
     def _take_tokens(self, done: Step) -> None:
         self._unscored = []
@@ -290,9 +272,9 @@ class Scheduler:
         while (sequence := self._waiting.peek()) is not None and self._running < self._max_running:
             if self._is_full and self._running:
                 return
-            needed = self._batch.grows_by(sequence, self._footprint.bytes)
-            free = self._limits.kv_bytes - self._in_use
-            if self._running and free < needed + self._running_growth:
+            needed = self._room.needed(sequence, self._batch)
+            free = self._room.budget - self._in_use
+            if self._running and free < needed + self._room.growth(self._running):
                 return
             self._waiting.admit(sequence)
             self._prefixes.shrink(max(0, free - needed))
@@ -323,23 +305,14 @@ class Scheduler:
     @property
     def _in_use(self) -> int:
         """Bytes of keys and values, without those that only the prefix cache holds."""
-        size = self._footprint.bytes
-        decoded = sum(len(band.rows) * size(band.length + 1) for band in self._batch.bands)
-        processed = sum(size(row.length + 1) for row in self._prefill.rows)
-        held = {s.submit.seq: size(s.prefilled) for s in self._waiting if s.cache is not None}
-        return decoded + processed + sum(held.values())
-
-    @property
-    def _running_growth(self) -> int:
-        return self._running * (self._footprint.bytes(_GROWTH) - self._footprint.fixed)
+        return self._room.in_use(self._batch, self._prefill.rows, self._waiting)
 
     def _make_room(self) -> None:
         """Where rows outgrow the memory, the prefix cache gives way, then what waits, then the youngest rows.
 
         What they had is computed again when there is room.
         """
-        budget = self._limits.kv_bytes
-        while (in_use := self._in_use) > budget:
+        while (in_use := self._in_use) > self._room.budget:
             if holders := [sequence for sequence in self._waiting if sequence.cache is not None]:
                 youngest = max(holders, key=lambda holder: holder.age)
                 for holder in holders:
@@ -349,7 +322,7 @@ class Scheduler:
                 self._put_back(max([*self._prefill.rows, *self._batch.rows], key=lambda row: row.age))
             else:
                 break
-        self._prefixes.shrink(max(0, budget - in_use))
+        self._prefixes.shrink(max(0, self._room.budget - in_use))
 
     def _put_back(self, sequence: Sequence) -> None:
         logger.info("sequence %d is put back for want of memory", sequence.submit.seq)
