@@ -4,14 +4,17 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-import uvloop
+try:
+    import uvloop
 
-import shim.grpc_core  # noqa: F401 - before all that imports grpc
-from shim import logs
-from shim.config import Config, ConfigError
-from shim.options import read_config
-from shim.server import bind, ready_line, serve
-from shim.workers import Supervisor, WorkerError
+    import shim.grpc_core  # noqa: F401 - before all that imports grpc
+    from shim import logs
+    from shim.config import Config, ConfigError
+    from shim.options import read_config
+    from shim.server import bind, ready_line, serve
+    from shim.workers import Supervisor, WorkerError
+except ModuleNotFoundError as missing:  # the thin client has none of the libraries
+    sys.exit(f"shim: {missing.name} is not installed: pip install '.[shim]'")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -30,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(config: Config) -> int:
     bound = bind(config.address)
-    logs.configure()
+    logs.configure(config.log_level)
     on_ready = partial(print, ready_line(config, bound), flush=True)
     if config.workers == 1:
         uvloop.run(serve(config, bound, on_ready))

@@ -17,7 +17,7 @@ from shim.context import Context
 from shim.cors import Cors
 from shim.errors import ApiError, ClientGoneError
 from shim.gate import Gate
-from shim.logs import record_of
+from shim.logs import CLIENT_GONE, record_of
 from shim.methods import Methods
 from shim.openapi import ERRORS, document
 from shim.recorder import Recorder
@@ -25,7 +25,6 @@ from shim.routes import chat, completions, health, models, typed_chat
 
 _GZIP_MIN_BYTES = 1024
 _GZIP_LEVEL = 4
-_CLIENT_GONE = 499  # nobody reads it but the log
 
 
 def create_app(config: Config) -> FastAPI:
@@ -91,5 +90,6 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return await _api_error(request, ApiError(error.status_code, message, headers=error.headers))
 
 
-async def _client_gone(_: Request, __: Exception) -> Response:
-    return Response(status_code=_CLIENT_GONE)
+async def _client_gone(request: Request, _: Exception) -> Response:
+    record_of(request).leave()
+    return Response(status_code=CLIENT_GONE)

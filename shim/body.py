@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from http import HTTPStatus
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
 
 from shim.config import Config
-from shim.errors import ClientGoneError, bad_request, too_large, too_slow
+from shim.errors import ApiError, ClientGoneError, bad_request, too_large, too_slow
 
+_IDENTITY = "identity"
 _DISCARD_BYTES = 64 * 1024 * 1024
 _DISCARD_S = 10.0
 
@@ -17,11 +19,14 @@ _DISCARD_S = 10.0
 async def read_object(request: Request, config: Config) -> dict[str, object]:
     """Read a JSON object of at most `max_body_bytes` that arrives within `body_timeout_s`.
 
-    Raises ApiError: 413 for a body that is larger, as soon as that is known and can be told, 408 for one
-    that does not arrive in time, 400 for what is not strict JSON (not UTF-8, NaN, numbers beyond a double,
-    nesting beyond 1024) or not an object. Raises ClientGoneError where the client leaves before its body
-    is complete.
+    Raises ApiError: 415 for a body that is compressed, 413 for one that is larger, as soon as that is known
+    and can be told, 408 for one that does not arrive in time, 400 for what is not strict JSON (not UTF-8, NaN,
+    numbers beyond a double, nesting beyond 1024) or not an object. Raises ClientGoneError where the client
+    leaves before its body is complete.
     """
+    encoding = request.headers.get("content-encoding", _IDENTITY)
+    if encoding.lower() != _IDENTITY:
+        raise ApiError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"A content-encoding of {encoding} is not supported.")
     try:
         async with asyncio.timeout(config.body_timeout_s):
             body = await _read(request, config.max_body_bytes)

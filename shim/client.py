@@ -1,39 +1,24 @@
-"""The service's replicas: channels, turns, and failing over before a call's first event."""
+"""The service's replicas: which is asked, and failing over before a call's first event."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from typing import Generic, Protocol, TypeVar
 
-from grpc import StatusCode, aio
+from grpc import aio
 
-from mlx_grpc.v1.admin_pb2_grpc import AdminServiceStub
 from mlx_grpc.v1.generation_pb2 import ChatRequest, ChatResponse, GenerateRequest, GenerateResponse, Started
-from mlx_grpc.v1.generation_pb2_grpc import GenerationServiceStub
-from mlx_grpc.v1.models_pb2_grpc import ModelServiceStub
+from mlx_grpc.v1.models_pb2 import ListModelsRequest, ListModelsResponse
 from shim.caller import METADATA_KEY
-from shim.errors import server_error
-
-if TYPE_CHECKING:  # these classes exist for type checkers only
-    from mlx_grpc.v1.admin_pb2_grpc import AdminServiceAsyncStub
-    from mlx_grpc.v1.generation_pb2_grpc import GenerationServiceAsyncStub
-    from mlx_grpc.v1.models_pb2_grpc import ModelServiceAsyncStub
+from shim.errors import RichStatus, server_error
+from shim.names import Named, Names
+from shim.replica import Replica
 
 E = TypeVar("E", bound=ChatResponse | GenerateResponse)
 Q = TypeVar("Q", bound=ChatRequest | GenerateRequest)
 E_co = TypeVar("E_co", bound=ChatResponse | GenerateResponse, covariant=True)
 T = TypeVar("T")
 
-_CHANNEL_OPTIONS = [
-    ("grpc.enable_retries", 0),  # failing over is done here, and only before the first event
-    ("grpc.enable_http_proxy", 0),  # a proxy is for the way out, not for the service
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
-    # A replica that comes back is to be found soon, not after gRPC's two minutes.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1_000),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-]
+_LIST_S = 10.0
+"""Longest time, in seconds, that a list of the models may take."""
 
 
 class Events(Protocol[E_co]):
@@ -79,65 +64,74 @@ class EventStream(Generic[E]):
         self._call.cancel()
 
 
-@dataclass(frozen=True, slots=True)
-class Replica:
-    """One address of the service."""
-
-    target: str
-    channel: aio.Channel
-    generation: "GenerationServiceAsyncStub"
-    models: "ModelServiceAsyncStub"
-    admin: "AdminServiceAsyncStub"
-
-    @classmethod
-    def connect(cls, target: str) -> "Replica":
-        """Make the channel, which connects when it is first used."""
-        channel = aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
-        return cls(
-            target, channel, GenerationServiceStub(channel), ModelServiceStub(channel), AdminServiceStub(channel)
-        )
-
-
 class Replicas:
-    """All replicas of the service, taken in turn. To be made on the event loop that uses it."""
+    """All replicas of the service. To be made on the event loop that uses it."""
 
     def __init__(self, targets: Sequence[str], deadline_s: float | None = None) -> None:
         self.all = [Replica.connect(target) for target in targets]
+        self._names = Names(self._aliases)
         self._deadline_s = deadline_s
         self._turn = 0
 
     async def chat(self, request: ChatRequest, caller: str | None = None) -> EventStream[ChatResponse]:
-        """Start Chat and wait for it to be admitted; aio.AioRpcError where no replica does."""
+        """Start Chat and wait for it to be admitted; aio.AioRpcError where no replica does.
+
+        The request's model may be `base:lora`.
+        """
         told = _metadata(caller)
-        return await self.ask(
-            lambda replica: EventStream.open(replica.generation.Chat(request, timeout=self._deadline_s, metadata=told))
+        return await self._generation(
+            request, lambda replica: EventStream.open(replica.chat(request, self._deadline_s, told))
         )
 
     async def generate(self, request: GenerateRequest, caller: str | None = None) -> EventStream[GenerateResponse]:
-        """Start Generate and wait for it to be admitted; aio.AioRpcError where no replica does."""
+        """Start Generate and wait for it to be admitted, as `chat` does."""
         told = _metadata(caller)
-        return await self.ask(
-            lambda replica: EventStream.open(
-                replica.generation.Generate(request, timeout=self._deadline_s, metadata=told)
-            )
+        return await self._generation(
+            request, lambda replica: EventStream.open(replica.generate(request, self._deadline_s, told))
         )
 
+    async def list_models(self) -> ListModelsResponse:
+        """Ask for all models; aio.AioRpcError where no replica tells."""
+        return await self.ask(lambda replica: replica.models.ListModels(ListModelsRequest(), timeout=_LIST_S))
+
     async def ask(self, attempt: Callable[[Replica], Awaitable[T]]) -> T:
-        """Make the attempt at the replica whose turn it is, and at the next ones while they are UNAVAILABLE."""
-        start, self._turn = self._turn, (self._turn + 1) % len(self.all)
-        *others, last = self.all[start:] + self.all[:start]
-        for replica in others:
+        """Make the attempt at the replicas until one takes it, beginning with that which has least in flight.
+
+        Where all are UNAVAILABLE or have full queues, the refusal is raised after which a retry makes sense soonest,
+        which is one of a full queue if there is any.
+        """
+        refusals = []
+        for replica in self._in_order():
             try:
                 return await attempt(replica)
             except aio.AioRpcError as error:
-                if error.code() is not StatusCode.UNAVAILABLE:
+                refusal = RichStatus(error)
+                if not refusal.is_of_one_replica:
                     raise
-        return await attempt(last)
+                refusals.append((not refusal.is_queue_full, not refusal.is_service_made, refusal.retry_after_s, error))
+        raise min(refusals, key=lambda refusal: refusal[:-1])[-1]
 
     async def close(self) -> None:
         """Close the channels; calls that still run are cancelled."""
         for replica in self.all:
             await replica.channel.close()
+
+    def _in_order(self) -> list[Replica]:
+        """The least busy first; those that are equally busy take turns."""
+        start, self._turn = self._turn, (self._turn + 1) % len(self.all)
+        return sorted(self.all[start:] + self.all[:start], key=lambda replica: replica.in_flight)
+
+    async def _generation(
+        self, request: ChatRequest | GenerateRequest, attempt: Callable[[Replica], Awaitable[T]]
+    ) -> T:
+        def named(meant: Named) -> Awaitable[T]:
+            request.model, request.lora = meant.model, meant.lora
+            return self.ask(attempt)
+
+        return await self._names.ask(request.model, named)
+
+    async def _aliases(self) -> Collection[str]:
+        return {model.name for model in (await self.list_models()).models}
 
 
 def _metadata(caller: str | None) -> aio.Metadata:

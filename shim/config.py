@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 
+LOG_LEVELS = ("debug", "info", "warning", "error")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+")
 
 
@@ -73,6 +74,8 @@ class Config:
     """Longest time, in seconds, that a client may leave full buffers unread before its connection is cut."""
     gzip: bool = True
     """Whether whole answers are compressed for clients that take that; streams never are."""
+    log_level: str = "info"
+    """What is logged, one of LOG_LEVELS and what is graver."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call the shim from a browser, each scheme://host[:port], or * for all."""
 
@@ -90,6 +93,8 @@ class Config:
             raise FieldError("max_body_bytes", f"must be 1 or more, not {self.max_body_bytes}")
         if self.deadline_s is not None and not self.deadline_s > 0:
             raise FieldError("deadline_s", f"must be above 0, not {self.deadline_s}")
+        if self.log_level not in LOG_LEVELS:
+            raise FieldError("log_level", f"must be one of {', '.join(LOG_LEVELS)}, not {self.log_level!r}")
 
     def _check_addresses(self) -> None:
         _parsed("listen", self.listen)

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from mlx_grpc.v1 import generation_pb2 as wire
-from shim.fields import Fields, Unserved, unsupported, wrong_type, wrong_value
+from shim.fields import AtMost, Fields, ObjectText, Unserved, told, wrong_type, wrong_value
 
 _ROLES = {
     "system": wire.ROLE_SYSTEM,
@@ -14,15 +15,27 @@ _ROLES = {
     "assistant": wire.ROLE_ASSISTANT,
     "tool": wire.ROLE_TOOL,
 }
+_PARTS = AtMost(16_384)
 _UNSERVED_PARTS = {"image_url", "input_audio", "file"}
 
 
 def _parts(value: object) -> object:
     if isinstance(value, str):
         return [{"type": "text", "text": value}]
-    if value is None or isinstance(value, list):
+    if isinstance(value, list):
         return value
     raise wrong_type("must be a string or a list of content parts")
+
+
+def _some_parts(value: object) -> object:
+    parts = _parts(value)
+    if not parts:
+        raise wrong_value("must not be empty")
+    return parts
+
+
+def _parts_or_none(value: object) -> object:
+    return None if value is None else _parts(value)
 
 
 def _part(value: object) -> object:
@@ -35,12 +48,6 @@ def _part(value: object) -> object:
 def _part_type(value: object) -> object:
     if isinstance(value, str) and value in _UNSERVED_PARTS:
         raise wrong_value(f"{value} is not supported; text is the only type of content")
-    return value
-
-
-def _role(value: object) -> object:
-    if value == "function":
-        raise unsupported("function is deprecated and not supported; use tool")
     return value
 
 
@@ -58,14 +65,19 @@ class TextPart(Fields):
     text: str
 
 
+_Texts = Annotated[list[TextPart], Field(fail_fast=True), _PARTS]
+_TextsJson = Annotated[list[TextPart], Field(min_length=1)]
+Content = Annotated[_Texts, BeforeValidator(_some_parts, json_schema_input_type=str | _TextsJson)]
 Part = Annotated[TextPart, BeforeValidator(_part, json_schema_input_type=TextPart | RefusalPart)]
+_Parts = Annotated[list[Part], Field(fail_fast=True), _PARTS]
+SaidContent = Annotated[_Parts | None, BeforeValidator(_parts_or_none, json_schema_input_type=str | _Parts | None)]
 
 
 class FunctionCall(Fields):
     """The function of a tool call, with its arguments as JSON text."""
 
-    name: str
-    arguments: str
+    name: Annotated[str, told(minLength=1)]
+    arguments: ObjectText
 
 
 class ToolCall(Fields):
@@ -76,24 +88,66 @@ class ToolCall(Fields):
     function: FunctionCall
 
 
-class Message(Fields):
-    """One message of a conversation."""
+class _Message(Fields):
+    """What messages of all roles may have."""
 
-    role: Annotated[Literal["system", "developer", "user", "assistant", "tool"], BeforeValidator(_role)]
-    content: Annotated[
-        list[Part] | None,
-        Field(fail_fast=True),
-        BeforeValidator(_parts, json_schema_input_type=str | list[Part] | None),
-    ] = None
     name: str | None = None
-    refusal: str | None = None
-    tool_calls: list[ToolCall] | None = Field(None, fail_fast=True)
+    function_call: Unserved = None
+    audio: Unserved = None
+
+
+class SystemMessage(_Message):
+    """What the model is told before all else."""
+
+    role: Literal["system", "developer"]
+    content: Content
+
+
+class UserMessage(_Message):
+    """What the user says."""
+
+    role: Literal["user"]
+    content: Content
+
+
+class ToolMessage(_Message):
+    """What a tool has found."""
+
+    role: Literal["tool"]
+    content: Content
     tool_call_id: str | None = None
+
+
+_TEXT: JsonDict = {"type": "string", "minLength": 1}
+_SAYS: dict[str, JsonDict] = {
+    "content": {"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1}]},
+    "refusal": _TEXT,
+    "tool_calls": {"type": "array", "minItems": 1},
+    "reasoning_content": _TEXT,
+    "reasoning": _TEXT,
+}
+
+
+class AssistantMessage(_Message):
+    """What the model said, thought or called earlier, one of which has to be there."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": [name], "properties": {name: way}} for name, way in _SAYS.items()]}
+    )
+
+    role: Literal["assistant"]
+    content: SaidContent = None
+    refusal: str | None = None
+    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True), _PARTS] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     """Another name for reasoning_content."""
-    function_call: Unserved = None
-    audio: Unserved = None
+
+
+Message = Annotated[
+    SystemMessage | UserMessage | AssistantMessage | ToolMessage,
+    Field(discriminator="role"),
+]
 
 
 def to_wire(messages: list[Message]) -> list[wire.ChatMessage]:
@@ -102,17 +156,19 @@ def to_wire(messages: list[Message]) -> list[wire.ChatMessage]:
 
 
 def _message(message: Message) -> wire.ChatMessage:
+    made = wire.ChatMessage(role=_ROLES[message.role])
     said = [part.text for part in message.content or ()]
-    if message.role == "assistant" and not said and message.refusal:
-        said = [message.refusal]
-    return wire.ChatMessage(
-        role=_ROLES[message.role],
-        content=[wire.ContentPart(text=text) for text in said],
-        name=message.name or "",
-        tool_call_id=message.tool_call_id or "",
-        tool_calls=[
-            wire.ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
-            for call in message.tool_calls or ()
-        ],
-        reasoning=message.reasoning_content or message.reasoning or "",
-    )
+    if isinstance(message, AssistantMessage):
+        if not said and message.refusal:
+            said = [message.refusal]
+        made.reasoning = message.reasoning_content or message.reasoning or ""
+        made.tool_calls.extend(map(_tool_call, message.tool_calls or ()))
+    elif isinstance(message, ToolMessage):
+        made.tool_call_id = message.tool_call_id or ""
+    made.content.extend(wire.ContentPart(text=text) for text in said)
+    made.name = message.name or ""
+    return made
+
+
+def _tool_call(call: ToolCall) -> wire.ToolCall:
+    return wire.ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)

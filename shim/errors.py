@@ -116,6 +116,16 @@ class RichStatus:
         return max(1, math.ceil(seconds))
 
     @property
+    def is_queue_full(self) -> bool:
+        """Whether too many wait there already."""
+        return self.code is grpc.StatusCode.RESOURCE_EXHAUSTED and self.reason == "QUEUE_FULL"
+
+    @property
+    def is_of_one_replica(self) -> bool:
+        """Whether another replica may well take what this one refuses."""
+        return self.code is grpc.StatusCode.UNAVAILABLE or self.is_queue_full
+
+    @property
     def is_service_made(self) -> bool:
         """Whether the service wrote the message, rather than gRPC about a connection."""
         return bool(self._details)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 class Form:
     """The form of an answer; the wire has no place for most of it."""
 
+    model: str
+    """The model as the client named it, which the answer repeats."""
     choices: int = 1
     """Choices of all prompts."""
     stream: bool = False

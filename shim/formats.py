@@ -1,13 +1,13 @@
 """What an answer must look like, in the names that OpenAI's API and the common extensions have, to the wire."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from mlx_grpc.v1 import generation_pb2 as wire
 from shim.errors import bad_request
-from shim.fields import Fields, Unserved
+from shim.fields import Fields, Grammar, ObjectText, Options, Regex, Schema, Unserved
 from shim.values import json_text
 
 Found = tuple[str, wire.Constraint]
@@ -19,28 +19,67 @@ class JsonSchema(Fields):
 
     name: str | None = None
     description: str | None = None
-    schema_: dict[str, object] = Field(alias="schema")
+    schema_: Schema = Field(alias="schema")
     strict: bool | None = None
 
 
-class ResponseFormat(Fields):
-    """What the answer must look like; `regex`, `grammar` (Lark) and `choice` are extensions."""
+class TextFormat(Fields):
+    """The answer may look like anything."""
 
-    type: Literal["text", "json_object", "json_schema", "regex", "grammar", "choice"]
-    json_schema: JsonSchema | None = None
-    regex: str | None = None
-    grammar: str | None = None
-    choice: list[str] | None = Field(None, fail_fast=True)
+    type: Literal["text"]
+    json_schema: Unserved = None
+
+
+class JsonObjectFormat(Fields):
+    """The answer is any JSON object, or what a schema describes; that it may stand here is an extension."""
+
+    type: Literal["json_object"]
+    schema_: Schema | None = Field(None, alias="schema")
+    json_schema: Unserved = None
+
+
+class JsonSchemaFormat(Fields):
+    """The answer is JSON that a schema describes."""
+
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+class RegexFormat(Fields):
+    """The answer matches a regular expression; an extension."""
+
+    type: Literal["regex"]
+    regex: Regex
+
+
+class GrammarFormat(Fields):
+    """The answer is of a grammar, in Lark's form; an extension."""
+
+    type: Literal["grammar"]
+    grammar: Grammar
+
+
+class ChoiceFormat(Fields):
+    """The answer is one of several texts; an extension."""
+
+    type: Literal["choice"]
+    choice: Options
+
+
+ResponseFormat = Annotated[
+    TextFormat | JsonObjectFormat | JsonSchemaFormat | RegexFormat | GrammarFormat | ChoiceFormat,
+    Field(discriminator="type"),
+]
 
 
 class StructuredOutputs(Fields):
     """The extension that gathers all kinds of constraints, of which one may be set."""
 
-    json_: str | dict[str, object] | None = Field(None, alias="json")
+    json_: ObjectText | Schema | None = Field(None, alias="json")
     json_object: bool | None = None
-    regex: str | None = None
-    choice: list[str] | None = Field(None, fail_fast=True)
-    grammar: str | None = None
+    regex: Regex | None = None
+    choice: Options | None = None
+    grammar: Grammar | None = None
     structural_tag: Unserved = None
     whitespace_pattern: Unserved = None
 
@@ -50,11 +89,11 @@ class ConstrainedFields(Fields):
 
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
-    guided_json: str | dict[str, object] | None = None
-    guided_regex: str | None = None
-    guided_choice: list[str] | None = Field(None, fail_fast=True)
-    guided_grammar: str | None = None
-    regex: str | None = None
+    guided_json: ObjectText | Schema | None = None
+    guided_regex: Regex | None = None
+    guided_choice: Options | None = None
+    guided_grammar: Grammar | None = None
+    regex: Regex | None = None
 
 
 def constraint_of(request: ConstrainedFields) -> Found | None:
@@ -68,19 +107,19 @@ def constraint_of(request: ConstrainedFields) -> Found | None:
 
 def _of_format(asked: ResponseFormat | None) -> Iterator[Found]:
     param = "response_format"
-    if asked is None or asked.type == "text":
-        return
-    if asked.type == "json_object":
-        yield param, wire.Constraint(json_object=True)
-        return
-    said = getattr(asked, asked.type)
-    if said is None:
-        inner = f"{param}.{asked.type}"
-        raise bad_request(f"{inner} is required.", inner, "missing_required_parameter")
-    if isinstance(said, JsonSchema):
-        yield param, _schema(said.schema_, f"{param}.json_schema.schema")
-    else:
-        yield param, _rule(asked.type, said)
+    match asked:
+        case JsonObjectFormat(schema_=None):
+            yield param, wire.Constraint(json_object=True)
+        case JsonObjectFormat(schema_=dict() as schema):
+            yield param, _schema(schema, f"{param}.schema")
+        case JsonSchemaFormat():
+            yield param, _schema(asked.json_schema.schema_, f"{param}.json_schema.schema")
+        case RegexFormat():
+            yield param, _rule(asked.type, asked.regex)
+        case GrammarFormat():
+            yield param, _rule(asked.type, asked.grammar)
+        case ChoiceFormat():
+            yield param, _rule(asked.type, asked.choice)
 
 
 def _of_outputs(asked: StructuredOutputs | None) -> Iterator[Found]:

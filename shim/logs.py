@@ -15,6 +15,9 @@ from mlx_grpc.v1.generation_pb2 import Usage
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("shim")
 
+CLIENT_GONE = 499
+"""The status of a request whose client has left. Nobody reads it but the log."""
+
 
 @dataclass(slots=True)
 class RequestRecord:
@@ -32,6 +35,12 @@ class RequestRecord:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     reasoning_tokens: int | None = None
+    routine: bool = False
+    """Whether the line is for those only who debug."""
+
+    def leave(self) -> None:
+        """Note that the client has left before its answer was whole."""
+        self.status, self.finish = CLIENT_GONE, "disconnected"
 
     def count(self, usage: Usage) -> None:
         """Take the token counts that the service tells."""
@@ -41,9 +50,9 @@ class RequestRecord:
 
     def write(self) -> None:
         """Write the request's line, in the names that the service's own has; the duration is in milliseconds."""
-        log.info(
+        write = log.debug if self.routine else log.info
+        write(
             "request",
-            **{"from": "shim"},
             request_id=self.request_id,
             method=self.method,
             route=self.path,
@@ -69,9 +78,11 @@ def record_in(scope: Scope) -> RequestRecord:
     return record
 
 
-def configure() -> None:
-    """Send every log of the process, the libraries' too, to standard error as JSON lines."""
+def configure(level: str) -> None:
+    """Send every log of the process to standard error as JSON lines: ours from a level on, the libraries' warnings."""
+    number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[structlog.typing.Processor] = [
+        _sign,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -92,8 +103,13 @@ def configure() -> None:
             ],
         )
     )
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    logging.getLogger("shim").setLevel(logging.INFO)
+    logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
+    logging.getLogger("shim").setLevel(number)
+
+
+def _sign(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Say who speaks, in the order that the service's lines have: both often log to the same place."""
+    return {"event": event.pop("event"), "from": "shim", **event}
 
 
 def _dumps(value: object, **_: object) -> str:

@@ -69,10 +69,10 @@ def described(asked: type[BaseModel], whole: Any = None, *, stream: Any) -> Json
     answers: JsonObject = {}
     if whole is not None:
         answers["application/json"] = {"schema": _answer(whole)}
-        data = {"anyOf": [_answer(stream), _answer(Error)]}
+        event = _event_of({"anyOf": [_answer(stream), _answer(Error)]}, "[DONE]")
     else:
-        data = _answer(stream)
-    answers["text/event-stream"] = {"schema": _event_of(data)}
+        event = _event_of(_answer(stream))
+    answers["text/event-stream"] = {"schema": event}
     description = f"The answer. {_STREAMED}." if whole is not None else "Server-sent events, each such an object."
     return {
         "requestBody": {
@@ -83,9 +83,11 @@ def described(asked: type[BaseModel], whole: Any = None, *, stream: Any) -> Json
     }
 
 
-def _event_of(data: JsonObject) -> JsonObject:
-    """Describe a server-sent event, whose data is JSON text."""
-    text = {"type": "string", "contentMediaType": "application/json", "contentSchema": data}
+def _event_of(data: JsonObject, *others: str) -> JsonObject:
+    """Describe a server-sent event, whose data is JSON text or one of some other texts."""
+    text: JsonObject = {"type": "string", "contentMediaType": "application/json", "contentSchema": data}
+    if others:
+        text = {"anyOf": [{"enum": [*others]}, text]}
     return {"type": "object", "properties": {"data": text}, "required": ["data"]}
 
 

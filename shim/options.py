@@ -22,6 +22,7 @@ _KEYS: dict[str, type] = {
     "body_timeout_s": float,
     "write_timeout_s": float,
     "gzip": bool,
+    "log_level": str,
 }
 
 
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--drain-s", type=float, metavar="S", help="seconds that running streams may take to finish; default 600"
     )
+    parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error; default info")
     parser.add_argument(
         "--config", type=Path, metavar="FILE.toml", help="a file that says the same and more; flags win"
     )

@@ -20,6 +20,7 @@ _RENAMED: list[tuple[re.Pattern[str], str]] = [
         (r"(messages\[\d+\])\.reasoning", r"\1.reasoning_content"),
         (r"(messages\[\d+\]\.tool_calls\[\d+\])\.(name|arguments)", r"\1.function.\2"),
         (r"(?:text|token_ids|prompt)\b.*", "prompt"),
+        (r"lora", "model"),
     )
 ]
 

@@ -99,14 +99,23 @@ class Protocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
         self._refuse(ApiError(400, "This is not a valid HTTP request."))
 
+    def _is_answering(self) -> bool:
+        """Whether an answer is on its way, or due to a request that came whole."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return False
+        return bool(cycle.response_started) or not cycle.more_body
+
     def _cut(self) -> None:
         self.transport.abort()
 
     def _refuse(self, error: ApiError) -> None:
         """Answer what never became a request, and close."""
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.transport.close()  # there is an answer on its way, which this would be read as a part of
+        if self._is_answering():
+            self.transport.close()  # which this would be read as a part of
             return
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # so that what waits for the rest of the body has no answer of its own
         body = orjson.dumps(error.body)
         status = HTTPStatus(error.status)
         head = (

@@ -1,5 +1,6 @@
 """The outermost layer: names every request, and logs it."""
 
+import asyncio
 import re
 import uuid
 
@@ -26,15 +27,25 @@ class Recorder:
         record = RequestRecord(_request_id(scope), scope["method"], scope["path"])
         scope.setdefault("state", {})["record"] = record
 
+        ended = False
+
         async def recorded(message: Message) -> None:
+            nonlocal ended
             if message["type"] == "http.response.start":
                 record.status = message["status"]
                 # The service's word on the id, where it has one, is in both logs and in the answer.
                 record.request_id = MutableHeaders(scope=message).setdefault(REQUEST_ID, record.request_id)
+            elif message["type"] == "http.response.body":
+                ended = not message.get("more_body", False)
             await send(message)
 
         try:
             await self._app(scope, receive, recorded)
+            if not ended:
+                record.leave()
+        except asyncio.CancelledError:
+            record.error = record.error or "cut at the end of the drain time"
+            raise
         finally:
             record.write()
 

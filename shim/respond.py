@@ -59,7 +59,7 @@ class Chunks(ABC, Generic[E, D]):
 
     def completion(self, object_name: ObjectName, choices: list[C]) -> Completion[C]:
         """Make the object that choices come in."""
-        model = self._events.started.model
+        model = self._form.model
         made: Completion[C] = {
             "id": self._id,
             "object": object_name,

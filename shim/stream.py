@@ -17,6 +17,7 @@ class StreamResponse(EventSourceResponse):
 
     def __init__(self, body: AsyncIterator[bytes], close: Callable[[], None], keep_alive_s: float) -> None:
         super().__init__(body, sep="\n", ping=keep_alive_s)
+        del self.headers["connection"]  # whether that is kept is the server's to say
         self._close = close
         self._clock = asyncio.get_running_loop().time
         self._written_at = self._clock()

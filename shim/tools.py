@@ -6,7 +6,7 @@ from pydantic import BeforeValidator
 
 from mlx_grpc.v1 import generation_pb2 as wire
 from shim.errors import bad_request
-from shim.fields import Fields, unsupported, wrong_type, wrong_value
+from shim.fields import Fields, Schema, told, unsupported, wrong_type, wrong_value
 from shim.values import json_text
 
 _MODES = {
@@ -38,9 +38,9 @@ def _choice(value: object) -> object:
 class Function(Fields):
     """A function that the model may call."""
 
-    name: str
+    name: Annotated[str, told(pattern="^[A-Za-z0-9_.-]{1,64}$")]
     description: str | None = None
-    parameters: dict[str, object] | None = None
+    parameters: Schema | None = None
     strict: bool | None = None
 
 

@@ -17,6 +17,8 @@ from shim.values import struct
 _COMPLETION_MAX_TOKENS = 16
 _MAX_CHOICES = 128
 _MAX_REQUEST_ID = 128
+_MAX_COPIED_BYTES = 4 << 20
+"""Of what several prompts share, in all of their calls."""
 
 T = TypeVar("T")
 
@@ -33,8 +35,8 @@ class Translated(Generic[Q]):
 
     @property
     def model(self) -> str:
-        """The model that is asked."""
-        return self.wires[0].model
+        """The model that is asked, as the client named it."""
+        return self.form.model
 
 
 def chat(request: schemas.ChatRequest, request_id: str) -> Translated[wire.ChatRequest]:
@@ -82,6 +84,9 @@ def completion(request: schemas.CompletionRequest, request_id: str) -> Translate
     if request.max_tokens is None:
         message.stopping.max_tokens = _COMPLETION_MAX_TOKENS
     names = _set_shared(message, request) | {"top_logprobs": "logprobs", "prompt_logprobs": "logprobs"}
+    if (len(request.prompt) - 1) * message.ByteSize() > _MAX_COPIED_BYTES:
+        reason = "has too many prompts for the size of the other fields, which are sent with each"
+        raise bad_request(f"prompt: {reason}.", "prompt", "invalid_value")
     calls = tuple(_with_prompt(message, prompt, place) for place, prompt in enumerate(request.prompt))
     if len(calls) == 1:
         calls[0].request_id = request_id
@@ -137,6 +142,7 @@ def _form(
         reason = "is only allowed where stream is true"
         raise bad_request(f"stream_options: {reason}.", "stream_options", "invalid_value")
     return Form(
+        model=request.model,
         choices=(request.n or 1) * prompts,
         stream=bool(request.stream),
         include_usage=bool(options and options.include_usage),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import orjson
+from pydantic.json_schema import JsonSchemaValue
 
 from shim.errors import bad_request
 
@@ -41,7 +42,14 @@ CHAT: Unserved = _EXTENSIONS | {
     "web_search_options": (),
 }
 COMPLETIONS: Unserved = _EXTENSIONS | {"add_special_tokens": (True,), "suffix": ("",)}
-TYPED: Unserved = CHAT | {"logprobs": (False,), "n": (1,), "stream_options": ({},), "tools": ([],)}
+TYPED: Unserved = CHAT | {
+    "logprobs": (False,),
+    "n": (1,),
+    "stream_options": (),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
+    "top_logprobs": (0,),
+}
 """What typed events have no place for comes on top."""
 
 _INSTEAD = {
@@ -55,8 +63,18 @@ def refuse(body: Mapping[str, object], unserved: Unserved) -> None:
     """Raise ApiError 400 for the first field that asks for what nothing serves."""
     for name, accepted in unserved.items():
         value = body.get(name)
-        if value is not None and value not in accepted:
+        if value is not None and not any(_is_same(value, each) for each in accepted):
             raise bad_request(f"{name} is not supported{_hint(name, accepted)}.", name, "unsupported_parameter")
+
+
+def described(unserved: Unserved) -> dict[str, JsonSchemaValue]:
+    """Describe the fields by the values that are taken."""
+    return {name: {"enum": [None, *accepted]} for name, accepted in unserved.items()}
+
+
+def _is_same(value: object, accepted: object) -> bool:
+    """Whether JSON would call them the same, where true is not 1."""
+    return value == accepted and isinstance(value, bool) == isinstance(accepted, bool)
 
 
 def _hint(name: str, accepted: tuple[object, ...]) -> str:

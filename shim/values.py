@@ -7,6 +7,10 @@ from shim.errors import bad_request
 
 # A protobuf message may nest 100 deep, and each level of a Struct takes three of them.
 _STRUCT_DEPTH = 24
+_STRUCT_BYTES = 64 << 10
+"""What the service takes."""
+_ESCAPED = 6
+"""Bytes of JSON that one of a Struct's may come from."""
 
 
 def json_text(value: dict[str, object], param: str) -> str:
@@ -18,7 +22,9 @@ def json_text(value: dict[str, object], param: str) -> str:
 
 
 def struct(value: dict[str, object], param: str) -> Struct:
-    """Make a Struct; ApiError 400 blames `param` where it is too deep for the wire."""
+    """Make a Struct; ApiError 400 blames `param` where it is too deep for the wire or too large for the service."""
+    if len(json_text(value, param)) > _STRUCT_BYTES * _ESCAPED:
+        raise bad_request(f"{param}: must have at most {_STRUCT_BYTES} bytes.", param, "invalid_value")
     if _is_deeper(value, _STRUCT_DEPTH):
         raise bad_request(f"{param} is nested more than {_STRUCT_DEPTH} deep.", param, "invalid_value")
     made = Struct()

@@ -35,6 +35,7 @@ async def main(descriptor: int) -> None:
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     config = decode(await reader.readline())
+    logs.configure(config.log_level)
     orphaned = asyncio.Event()
     watch = asyncio.create_task(_watch(reader, orphaned))
     bound = socket.socket(fileno=descriptor)
@@ -48,5 +49,4 @@ async def _watch(parent: asyncio.StreamReader, orphaned: asyncio.Event) -> None:
 
 
 if __name__ == "__main__":
-    logs.configure()
     uvloop.run(main(int(sys.argv[1])))

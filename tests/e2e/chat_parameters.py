@@ -103,7 +103,19 @@ CHATS: Rows = SHARED | {
             _messages(_says("USER", content=[{"text": "Dr"}, {"text": "aw."}])),
             same,
         ),
+        Row(
+            {"messages": [asked("Draw."), {"role": "assistant", "content": None, "refusal": "No."}, asked("Go on.")]},
+            None,
+            more_prompt,
+        ),
         Row({"messages": []}, _messages(), No("messages", "messages")),
+        Row({"messages": [{"role": "user", "content": None}]}, None, No("messages[0].content")),
+        Row({"messages": [{"role": "tool", "content": []}]}, None, No("messages[0].content")),
+        Row(
+            {"messages": [{"role": "assistant", "content": None}]},
+            _messages(_says("ASSISTANT")),
+            No("messages[0].content", "messages[0].content"),
+        ),
         Row(
             {"messages": [{"role": "wizard", "content": "a"}]},
             _messages({"content": [{"text": "a"}]}),

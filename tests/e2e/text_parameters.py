@@ -7,6 +7,7 @@ TEXTS: Rows = SHARED | {
     "prompt": (
         Row({"prompt": ["The sky is"]}, None, same),
         Row({"prompt": [5, 6]}, {"tokenIds": {"ids": [5, 6]}}, lambda seen, _: seen.prompt_tokens == 2),
+        Row({"prompt": [5.0, 6]}, None, lambda seen, _: seen.prompt_tokens == 2),
         Row({"prompt": [[5, 6]]}, None, lambda seen, _: seen.prompt_tokens == 2),
         Row({"prompt": ["The sky is"] * 3}, None, lambda seen, base: seen.texts == base.texts * 3),
         Row({"prompt": [[5], [6]]}, None, lambda seen, _: len(seen.said) == seen.prompt_tokens == 2),
@@ -15,6 +16,7 @@ TEXTS: Rows = SHARED | {
         Row({"prompt": [5, 384]}, {"tokenIds": {"ids": [5, 384]}}, No("prompt", "token_ids.ids[1]")),
         Row({"prompt": [-1]}, {"tokenIds": {"ids": [-1]}}, No("prompt", "token_ids.ids[0]")),
         Row({"prompt": ["a", 5]}, None, No("prompt")),
+        Row({"prompt": ["a"] * 129}, None, No("prompt")),
         Row({"prompt": 5}, None, No("prompt")),
     ),
     "echo": (

@@ -17,7 +17,7 @@ from google.rpc import error_details_pb2 as details
 from google.rpc import status_pb2
 from grpc import aio
 
-from mlx_grpc.v1 import admin_pb2, admin_pb2_grpc, generation_pb2_grpc, models_pb2, models_pb2_grpc
+from mlx_grpc.v1 import admin_pb2, models_pb2
 from mlx_grpc.v1 import generation_pb2 as wire
 from shim.app import create_app
 from shim.config import Config
@@ -139,12 +139,14 @@ async def _abort(context: Context, failure: Failure) -> None:
     await context.abort(failure.code, failure.message, trailing_metadata=trailers)
 
 
-class FakeService(
-    generation_pb2_grpc.GenerationServiceServicer,
-    models_pb2_grpc.ModelServiceServicer,
-    admin_pb2_grpc.AdminServiceServicer,
-):
-    """Records requests and replays `script`, for Generate with the same events as for Chat."""
+Answer = Message | Failure
+
+
+class FakeService:
+    """Records requests and replays `script`, for Generate with the same events as for Chat.
+
+    It serves what the shim calls; gRPC itself refuses the rest of the wire as UNIMPLEMENTED.
+    """
 
     def __init__(self) -> None:
         self.script: Sequence[Step] = ANSWER
@@ -153,7 +155,10 @@ class FakeService(
         self.requests: list[wire.ChatRequest | wire.GenerateRequest] = []
         self.callers: list[object] = []
         """What each generating call said in its metadata; None where it said nothing."""
+        self.asked: list[Message] = []
+        """The requests of the other calls."""
         self.failure: Failure | None = None
+        """What these answer instead."""
         self.draining = False
         self.models = [
             models_pb2.Model(name="tiny", state=models_pb2.MODEL_STATE_READY, created=Timestamp(seconds=1700000000)),
@@ -169,25 +174,24 @@ class FakeService(
     def generates(self) -> list[wire.GenerateRequest]:
         return [request for request in self.requests if isinstance(request, wire.GenerateRequest)]
 
-    async def Chat(  # noqa: N802 - the wire's name
-        self, request: wire.ChatRequest, context: Context
-    ) -> AsyncIterator[wire.ChatResponse]:
-        self._record(request, context)
+    async def chat(self, request: wire.ChatRequest, context: Context) -> AsyncIterator[wire.ChatResponse]:
+        await self._record(request, context)
         async for event in self._replay(self.script, context):
             yield event
 
-    async def Generate(  # noqa: N802 - the wire's name
-        self, request: wire.GenerateRequest, context: Context
-    ) -> AsyncIterator[wire.GenerateResponse]:
-        self._record(request, context)
+    async def generate(self, request: wire.GenerateRequest, context: Context) -> AsyncIterator[wire.GenerateResponse]:
+        await self._record(request, context)
         async for event in self._replay(self.scripts.get(request.text, self.script), context):
             kind = event.WhichOneof("event")
             assert kind is not None
             yield wire.GenerateResponse(index=event.index, **{kind: getattr(event, kind)})
 
-    def _record(self, request: wire.ChatRequest | wire.GenerateRequest, context: Context) -> None:
+    async def _record(self, request: wire.ChatRequest | wire.GenerateRequest, context: Context) -> None:
         self.requests.append(request)
         self.callers.append(dict(context.invocation_metadata() or ()).get("x-mlx-grpc-caller"))
+        loras = {model.name: ["", *model.loras] for model in self.models}
+        if request.lora not in loras.get(request.model, ()):
+            await _abort(context, Failure(grpc.StatusCode.NOT_FOUND, f"no {request.model!r} with {request.lora!r}"))
 
     async def _replay(self, script: Sequence[Step], context: Context) -> AsyncIterator[wire.ChatResponse]:
         for step in script:
@@ -206,37 +210,51 @@ class FakeService(
                     finally:
                         step.cancelled.set()
 
-    async def ListModels(  # noqa: N802 - the wire's name
-        self, _: models_pb2.ListModelsRequest, context: Context
-    ) -> models_pb2.ListModelsResponse:
-        if self.failure:
-            await _abort(context, self.failure)
+    def list_models(self, _: models_pb2.ListModelsRequest) -> Answer:
         return models_pb2.ListModelsResponse(models=self.models)
 
-    async def GetModel(  # noqa: N802 - the wire's name
-        self, request: models_pb2.GetModelRequest, context: Context
-    ) -> models_pb2.GetModelResponse:
-        if self.failure:
-            await _abort(context, self.failure)
+    def get_model(self, request: models_pb2.GetModelRequest) -> Answer:
         for model in self.models:
             if model.name == request.name:
                 return models_pb2.GetModelResponse(model=model)
-        await _abort(context, Failure(grpc.StatusCode.NOT_FOUND, f"no model {request.name}"))
-        raise AssertionError
+        return Failure(grpc.StatusCode.NOT_FOUND, f"no model {request.name}")
 
-    async def GetServerInfo(  # noqa: N802 - the wire's name
-        self, _: admin_pb2.GetServerInfoRequest, context: Context
-    ) -> admin_pb2.GetServerInfoResponse:
-        if self.failure:
-            await _abort(context, self.failure)
+    def get_server_info(self, _: admin_pb2.GetServerInfoRequest) -> Answer:
         return admin_pb2.GetServerInfoResponse(draining=self.draining)
 
-    async def ClearCache(  # noqa: N802 - the wire's name
-        self, _: admin_pb2.ClearCacheRequest, context: Context
-    ) -> admin_pb2.ClearCacheResponse:
-        if self.failure:
-            await _abort(context, self.failure)
-        return admin_pb2.ClearCacheResponse()
+    def handlers(self) -> dict[str, dict[str, Any]]:
+        """What serves each method of each service."""
+        return {
+            "GenerationService": {
+                "Chat": _streaming(self.chat, wire.ChatRequest),
+                "Generate": _streaming(self.generate, wire.GenerateRequest),
+            },
+            "ModelService": {
+                "ListModels": self._answering(self.list_models, models_pb2.ListModelsRequest),
+                "GetModel": self._answering(self.get_model, models_pb2.GetModelRequest),
+            },
+            "AdminService": {
+                "GetServerInfo": self._answering(self.get_server_info, admin_pb2.GetServerInfoRequest),
+            },
+        }
+
+    def _answering(self, answer: Callable[[Any], Answer], kind: type[Message]) -> Any:
+        async def call(request: Message, context: Context) -> Answer:
+            self.asked.append(request)
+            answered = self.failure or answer(request)
+            if isinstance(answered, Failure):
+                await _abort(context, answered)
+            return answered
+
+        return grpc.unary_unary_rpc_method_handler(call, kind.FromString, _bytes_of)
+
+
+def _streaming(answer: Callable[..., AsyncIterator[Message]], kind: type[Message]) -> Any:
+    return grpc.unary_stream_rpc_method_handler(answer, kind.FromString, _bytes_of)
+
+
+def _bytes_of(message: Message) -> bytes:
+    return message.SerializeToString()
 
 
 @asynccontextmanager
@@ -244,9 +262,9 @@ async def running_service() -> AsyncIterator[FakeService]:
     """Serve a fake on a free port."""
     fake = FakeService()
     server = aio.server()
-    generation_pb2_grpc.add_GenerationServiceServicer_to_server(fake, server)
-    models_pb2_grpc.add_ModelServiceServicer_to_server(fake, server)
-    admin_pb2_grpc.add_AdminServiceServicer_to_server(fake, server)
+    for name, methods in fake.handlers().items():
+        handler = grpc.method_handlers_generic_handler(f"mlx_grpc.v1.{name}", methods)
+        server.add_generic_rpc_handlers((handler,))
     fake.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     try:

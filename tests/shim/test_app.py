@@ -153,7 +153,7 @@ async def test_one_line_a_request_is_logged_without_the_prompt(
     total_ms = entry.pop("total_ms")
     assert 0 < total_ms == round(total_ms, 1)
     assert entry == {
-        "event": "request", "log_level": "info", "from": "shim", "request_id": "req-1", "method": "POST",
+        "event": "request", "log_level": "info", "request_id": "req-1", "method": "POST",
         "route": "/v1/chat/completions", "model": "tiny", "status": 200, "error": None, "finish": "stop",
         "prompt_tokens": 3, "completion_tokens": 4, "reasoning_tokens": 1,
     }  # fmt: skip

@@ -46,6 +46,16 @@ async def test_what_is_not_a_strict_json_object_is_refused(
     assert (await http.post("/v1/chat/completions", json=GOOD)).status_code == 200
 
 
+async def test_a_compressed_body_is_named_as_such(http: httpx.AsyncClient, service: FakeService) -> None:
+    """It is a 415 and no riddle about UTF-8, and a body that says it is not compressed is read."""
+    response = await http.post("/v1/chat/completions", content=b"\x1f\x8b", headers={"content-encoding": "gzip"})
+    assert (response.status_code, response.json()["error"]["type"]) == (415, "invalid_request_error")
+    assert "gzip" in response.json()["error"]["message"]
+    assert service.requests == []
+    plain = await http.post("/v1/chat/completions", json=GOOD, headers={"content-encoding": "Identity"})
+    assert plain.status_code == 200
+
+
 async def test_a_body_over_the_limit_is_413(http: httpx.AsyncClient, service: FakeService) -> None:
     """A body that declares too large a size is refused."""
     response = await http.post("/v1/chat/completions", content=b"x" * (LIMIT + 1))

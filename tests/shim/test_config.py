@@ -29,6 +29,8 @@ from shim.config import Address, Config, ConfigError
         {"head_timeout_s": 0.0},
         {"body_timeout_s": float("nan")},
         {"write_timeout_s": float("inf")},
+        {"log_level": "loud"},
+        {"log_level": "INFO"},
         {"cors_origins": ("chat.example",)},
         {"cors_origins": ("https://chat.example/",)},
         {"cors_origins": ("*", "")},

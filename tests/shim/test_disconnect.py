@@ -2,13 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from tests.shim.fakes import ANSWER, TIMEOUT_S, Block, FakeService, Flood, Shim, started, text
+from tests.shim.fakes import ANSWER, TIMEOUT_S, Block, FakeService, Flood, Shim, eventually, started, text
 
 CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -34,6 +34,32 @@ async def test_leaving_cancels_the_call(shim: Shim, service: FakeService, before
     async with asked(shim, stream=stream):
         await asyncio.wait_for(block.reached.wait(), TIMEOUT_S)
     await asyncio.wait_for(block.cancelled.wait(), 1.0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("before", [[], [started(), text("Hel")]], ids=["waiting", "answering"])
+async def test_leaving_is_logged(
+    shim: Shim, service: FakeService, logged: list[MutableMapping[str, Any]], before: list[Any], stream: bool
+) -> None:
+    """The line does not say that all went well."""
+    block = Block()
+    service.script = [*before, block, *ANSWER]
+    async with asked(shim, stream=stream):
+        await asyncio.wait_for(block.reached.wait(), TIMEOUT_S)
+    await eventually(lambda: bool(logged))
+    (entry,) = logged
+    assert (entry["status"], entry["finish"], entry["error"]) == (499, "disconnected", None)
+
+
+async def test_who_leaves_after_the_end_has_not_left(
+    shim: Shim, service: FakeService, logged: list[MutableMapping[str, Any]]
+) -> None:
+    """A client that has all of it may close its connection."""
+    service.script = ANSWER
+    async with asked(shim, stream=True) as reader:
+        await asyncio.wait_for(reader.readuntil(b"[DONE]"), TIMEOUT_S)
+    await eventually(lambda: bool(logged))
+    assert (logged[0]["status"], logged[0]["finish"]) == (200, "stop")
 
 
 async def test_leaving_cancels_a_stream_that_is_blocked_in_a_write(shim: Shim, service: FakeService) -> None:

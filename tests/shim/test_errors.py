@@ -116,6 +116,36 @@ async def test_a_full_queue_tells_when_to_come_back(
     }  # fmt: skip
 
 
+async def test_a_model_that_can_never_fit_is_told_with_the_figures(
+    http: httpx.AsyncClient, service: FakeService
+) -> None:
+    """In the service's words, as a server's error that a retry does not help."""
+    words = "model 'tiny' needs 9000 bytes of memory, and at most 4000 bytes can be made free for it"
+    figures = details.ErrorInfo(
+        reason="INSUFFICIENT_MEMORY",
+        domain="mlx-grpc",
+        metadata={"needed_bytes": "9000", "available_bytes": "4000"},
+    )
+    service.script = [Failure(Code.RESOURCE_EXHAUSTED, words, (figures,))]
+    for stream in (False, True):
+        response = await post(http, stream=stream)
+        assert (response.status_code, "retry-after" in response.headers) == (503, False)
+        assert response.json()["error"] == {
+            "message": words, "type": "server_error", "param": None, "code": "insufficient_memory",
+        }  # fmt: skip
+
+
+async def test_a_model_that_is_being_unloaded_is_to_be_tried_again(
+    http: httpx.AsyncClient, service: FakeService
+) -> None:
+    """503 with the time that the service tells, before the first event."""
+    service.script = [Failure(Code.UNAVAILABLE, "model 'tiny' is being unloaded", (retry_info(2.5),))]
+    for stream in (False, True):
+        response = await post(http, stream=stream)
+        assert (response.status_code, response.headers["retry-after"]) == (503, "3")
+        assert response.json()["error"]["message"] == "model 'tiny' is being unloaded"
+
+
 async def test_what_can_never_fit_is_not_to_be_tried_again(http: httpx.AsyncClient, service: FakeService) -> None:
     """A request that the memory cannot hold is 503 without a time to come back."""
     service.script = [Failure(Code.RESOURCE_EXHAUSTED, "too much", (error_info("INSUFFICIENT_MEMORY"),))]

@@ -4,6 +4,8 @@ import asyncio
 import json
 import signal
 import socket
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -132,9 +134,53 @@ async def test_logs_are_json_lines(service: FakeService) -> None:
     async with started_shim("--service", service.address) as shim, httpx.AsyncClient(base_url=shim.url) as client:
         await client.post(CHAT_PATH, json=CHAT)
         await client.get('/"%0a%ff{')
+        await client.get("/health")
         shim.signal(signal.SIGTERM)
         output, errors = await shim.process.communicate()
     assert output == b""
     whole, refused = [json.loads(line) for line in errors.splitlines()]
     assert (whole["event"], whole["from"], whole["level"], whole["status"]) == ("request", "shim", "info", 200)
     assert (refused["model"], refused["status"]) == (None, 404)
+    # As the service's lines are.
+    assert (list(whole)[:2], list(whole)[-2:]) == (["event", "from"], ["level", "timestamp"])
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(("level", "statuses"), [("debug", [200, 404]), ("info", [404]), ("warning", [])])
+async def test_the_level_says_what_is_logged(
+    service: FakeService, workers: str, level: str, statuses: list[int]
+) -> None:
+    """Good health is for those who debug, and a request for those who want more than warnings."""
+    flags = ("--service", service.address, "--log-level", level, "--workers", workers)
+    async with started_shim(*flags) as shim, httpx.AsyncClient(base_url=shim.url) as client:
+        await client.get("/health")
+        await client.get("/nothing")
+        shim.signal(signal.SIGTERM)
+        _, errors = await shim.process.communicate()
+    assert [json.loads(line)["status"] for line in errors.splitlines()] == statuses
+
+
+async def test_a_stream_that_the_drain_cuts_is_logged_with_that(service: FakeService) -> None:
+    """It is not taken for a client that has left."""
+    block = Block()
+    service.script = [started(), block]
+    flags = ("--service", service.address, "--drain-s", "0.1")
+    async with started_shim(*flags) as shim, httpx.AsyncClient(base_url=shim.url) as client:
+        async with client.stream("POST", CHAT_PATH, json=CHAT | {"stream": True}) as response:
+            await asyncio.wait_for(block.reached.wait(), TIMEOUT_S)
+            shim.signal(signal.SIGTERM)
+            with pytest.raises(httpx.TransportError):
+                await response.aread()
+        _, errors = await shim.process.communicate()
+    (line,) = [line for line in map(json.loads, errors.splitlines()) if line["event"] == "request"]
+    assert (line["status"], line["finish"], "drain" in line["error"]) == (200, None, True)
+
+
+@pytest.mark.parametrize("missing", ["uvloop", "fastapi", "structlog", "orjson", "google.rpc"])
+async def test_a_thin_install_is_one_line_and_1(missing: str) -> None:
+    """Where the libraries of the shim are missing it says how to get them."""
+    start = f"import runpy, sys; sys.modules[{missing!r}] = None; runpy.run_module('shim', run_name='__main__')"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", start, stdout=PIPE, stderr=PIPE)
+    output, errors = await process.communicate()
+    assert (process.returncode, output) == (1, b"")
+    assert errors.decode() == f"shim: {missing} is not installed: pip install '.[shim]'\n"

@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from mlx_grpc.v1 import generation_pb2 as wire
-from mlx_grpc.v1.models_pb2 import MODEL_STATE_LOADING
+from mlx_grpc.v1.models_pb2 import MODEL_STATE_FAILED
 from tests.shim.fakes import (
     Failure,
     FakeService,
@@ -126,11 +126,14 @@ async def test_each_event_is_as_described(
     if fails:
         service.script = [*service.script[:-1], Failure(grpc.StatusCode.UNAVAILABLE)]
     response = await http.post(path, json=body | {"stream": True})
-    schema = described(document, path, response)["properties"]["data"]["contentSchema"]
+    data = described(document, path, response)["properties"]["data"]
+    *others, in_json = data.get("anyOf", [data])
     events = [event.removeprefix("data: ") for event in response.text.strip().split("\n\n")]
     for event in events:
-        if event != "[DONE]":
-            check(document, schema, json.loads(event), strict=True)
+        if event == "[DONE]":
+            assert event in others[0]["enum"]
+        else:
+            check(document, in_json["contentSchema"], json.loads(event), strict=True)
     assert len(events) >= 2
 
 
@@ -174,7 +177,7 @@ async def test_a_service_without_a_ready_model_is_as_described(
 ) -> None:
     """The health check's own 503 tells why."""
     for model in service.models:
-        model.state = MODEL_STATE_LOADING
+        model.state = MODEL_STATE_FAILED
     response = await http.get("/health")
     assert response.status_code == 503
     check(document, described(document, "/health", response), response.json(), strict=True)
@@ -202,6 +205,12 @@ ACCEPTED: list[tuple[str, Json]] = [
     *((TEXT_PATH, TEXT | {"prompt": prompt}) for prompt in ("a", ["a", "b"], [1, 2], [[1], [2]])),
     (TEXT_PATH, TEXT | {"echo": True, "max_tokens": 0, "logprobs": 5, "best_of": 1, "suffix": None, "regex": "a"}),
     (TYPED_PATH, CHAT | {"stream": False, "temperature": 0.5}),
+    (CHAT_PATH, CHAT | {"max_tokens": 2.0, "n": 1.0, "seed": 1e3, "stop_token_ids": [5.0]}),
+    (CHAT_PATH, CHAT | {"messages": [{"role": "assistant", "reasoning": "hm"}]}),
+    (CHAT_PATH, CHAT | {"messages": [{"role": "assistant", "content": None, "refusal": "no"}]}),
+    (CHAT_PATH, CHAT | {"response_format": {"type": "choice", "choice": ["a"]}, "verbosity": "medium", "echo": False}),
+    (TEXT_PATH, TEXT | {"prompt": [[5.0, 6]], "length_penalty": 1, "logit_bias": {"0": 1}}),
+    (TYPED_PATH, CHAT | {"n": 1, "logprobs": False, "tools": [], "tool_choice": "auto", "top_logprobs": 0}),
 ]  # fmt: skip
 
 
@@ -226,7 +235,22 @@ REFUSED: list[tuple[str, Json]] = [
     (TEXT_PATH, TEXT | {"prompt": None}),
     (TEXT_PATH, TEXT | {"prompt": ["a", 5]}),
     (TEXT_PATH, TEXT | {"logprobs": True}),
-]
+    *((CHAT_PATH, CHAT | {"messages": [{"role": role, "content": None}]}) for role in ("developer", "user", "tool")),
+    (CHAT_PATH, CHAT | {"messages": [{"role": "user", "content": []}]}),
+    (CHAT_PATH, CHAT | {"messages": [{"role": "user"}]}),
+    (CHAT_PATH, CHAT | {"top_logprobs": 2}),
+    (CHAT_PATH, CHAT | {"stream_options": {"include_usage": True}}),
+    (CHAT_PATH, CHAT | {"response_format": {"type": "regex"}}),
+    (CHAT_PATH, CHAT | {"response_format": {"type": "json_object", "json_schema": {"schema": {}}}}),
+    (CHAT_PATH, CHAT | {"functions": [], "skip_special_tokens": 1}),
+    (CHAT_PATH, CHAT | {"verbosity": "low"}),
+    (CHAT_PATH, CHAT | {"seed": -(2**63) - 1}),
+    (CHAT_PATH, CHAT | {"stop_token_ids": [5] * 1025}),
+    (TEXT_PATH, TEXT | {"logit_bias": {"05": 1}}),
+    (TEXT_PATH, TEXT | {"prompt": ["a"] * 129}),
+    (TYPED_PATH, CHAT | {"n": 2}),
+    (TYPED_PATH, CHAT | {"tools": [{"type": "function", "function": {"name": "f"}}]}),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("path", "body"), REFUSED)
@@ -238,6 +262,29 @@ async def test_what_is_refused_for_its_form_does_not_validate(
     schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
     validator = Draft202012Validator({**schema, "components": copy.deepcopy(document["components"])})
     assert not validator.is_valid(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": []}, {"n": 0}, {"n": 129}, {"temperature": 2.1}, {"temperature": -0.1}, {"top_p": 0},
+        {"top_p": 1.1}, {"min_p": -0.1},
+        {"top_k": -1}, {"repetition_penalty": 0}, {"frequency_penalty": 2.1}, {"presence_penalty": -2.1},
+        {"logit_bias": {"5": 101}}, {"max_tokens": 0}, {"max_completion_tokens": 0}, {"min_tokens": -1}, {"stop": ""},
+        {"stop": ["x" * 257]}, {"stop_token_ids": [-1]}, {"prompt_cache_key": "x" * 257}, {"guided_choice": []},
+        {"guided_choice": [""]}, {"regex": ""}, {"logprobs": True, "top_logprobs": 21}, {"reasoning_effort": "some"},
+        {"thinking_budget": -1}, {"reasoning": {"max_tokens": -1}}, {"tool_choice": "required"},
+        {"tools": [{"type": "function", "function": {"name": "a b"}}]}, {"messages": [{"role": "assistant"}]},
+        {"messages": [{"role": "assistant", "content": [], "refusal": "", "tool_calls": [], "reasoning": ""}]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_the_service_refuses_does_not_validate(document: Json, body: Json) -> None:
+    """The document tells the ranges too; that they are the service's is for schemathesis to find."""
+    schema = document["paths"][CHAT_PATH]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    validator = Draft202012Validator({**schema, "components": document["components"]})
+    assert validator.is_valid(CHAT)
+    assert not validator.is_valid(CHAT | body)
 
 
 @pytest.mark.parametrize(

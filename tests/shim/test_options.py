@@ -32,6 +32,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
         ("--workers", "0"),
         ("--drain-s", "nan"),
         ("--drain-s", "inf"),
+        ("--log-level", "loud"),
     ],
 )
 def test_a_bad_flag_is_refused_by_name(flag: str, value: str) -> None:

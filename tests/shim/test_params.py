@@ -33,6 +33,7 @@ from shim.params import Params
         ("priority", "priority"),
         ("cache.salt", "prompt_cache_key"),
         ("model", "model"),
+        ("lora", "model"),
     ],
 )
 def test_a_wire_path_is_told_in_openais_name(path: str, name: str) -> None:

@@ -221,3 +221,28 @@ async def test_a_kept_connection_serves_on(impatient: Shim, service: FakeService
             assert (await client.post("/v1/chat/completions", json=CHAT)).status_code == 200
             await asyncio.sleep(SHORT_S * 2)
     await eventually(lambda: len(service.requests) == 2)
+
+
+async def test_a_broken_chunk_is_a_400(shim: Shim, service: FakeService) -> None:
+    """A body whose framing breaks is told so, once, and reaches no service."""
+    async with connected(shim) as (reader, writer):
+        writer.write(HEAD + b'transfer-encoding: chunked\r\n\r\n5\r\n{"mod\r\n')
+        await asyncio.sleep(0.05)
+        writer.write(b"zz\r\n")
+        said = await ended(reader)
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert said.count(b"HTTP/1.1") == 1
+    assert json.loads(said.partition(b"\r\n\r\n")[2])["error"]["type"] == "invalid_request_error"
+    assert service.requests == []
+    await check_well(shim)
+
+
+async def test_what_is_broken_behind_a_whole_request_is_not_its_answer(shim: Shim, service: FakeService) -> None:
+    """The connection closes; a 400 would be read as the answer to the request before."""
+    block = Block()
+    service.script = [started(), block, *ANSWER[1:]]
+    async with connected(shim) as (reader, writer):
+        writer.write(request(BODY))
+        await eventually(lambda: len(service.requests) == 1)
+        writer.write(b"NONSENSE\r\n\r\n")
+        assert await ended(reader) == b""

@@ -110,3 +110,13 @@ async def test_compression_can_be_off(service: FakeService) -> None:
     async with client_of(service, gzip=False) as client:
         whole = await client.post(PATHS[0], json=CHAT | {"stream": False}, headers={"accept-encoding": "gzip"})
         assert "content-encoding" not in whole.headers
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_the_server_alone_says_whether_the_connection_is_kept(service: FakeService, path: str) -> None:
+    """Who asks for it to be closed is not told both."""
+    async with client_of(service) as client:
+        kept = await client.post(path, json=CHAT)
+        closed = await client.post(path, json=CHAT, headers={"connection": "close"})
+    assert "connection" not in kept.headers
+    assert closed.headers["connection"] == "close"

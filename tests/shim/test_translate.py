@@ -293,6 +293,47 @@ def test_the_number_of_choices_of_all_prompts_is_bounded() -> None:
     assert len(translate.completion(read(CompletionRequest, body), "").wires) == 64
 
 
+def test_what_many_prompts_share_is_bounded() -> None:
+    """It is copied for each, which a long list of token ids would make a long wait for all others."""
+    bias = {str(token): 1 for token in range(16_384)}
+    assert completion_refusal(prompt=["a"] * 128, logit_bias=bias)["param"] == "prompt"
+    assert len(completion(prompt="a", logit_bias=bias).sampling.logit_bias) == 16_384
+    body: Json = {"model": "tiny", "prompt": ["a"] * 128, "guided_json": {"title": "x" * 30_000}}
+    assert len(translate.completion(read(CompletionRequest, body), "").wires) == 128
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": [{"role": "user", "content": "a"}] * 4097}, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}] * 16_385}]}, "messages[0].content"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{}] * 16_385}]}, "messages[0].tool_calls"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}] * 1025}, "tools"),
+        ({"stop_token_ids": [5] * 1025}, "stop_token_ids"),
+        ({"guided_choice": ["a"] * 4097}, "guided_choice"),
+        ({"logit_bias": {str(token): "a" for token in range(16_385)}}, "logit_bias"),
+        ({"chat_template_kwargs": {"a": [1] * 300_000}}, "chat_template_kwargs"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_longer_than_anyone_needs_is_refused_unread(fields: Json, param: str) -> None:
+    """The time to read it would be taken from all others; the entries behind are not even looked at."""
+    with pytest.raises(ApiError) as refused:
+        chat(**fields)
+    error = refused.value.body["error"]
+    assert (error["param"], error["code"]) == (param, "invalid_value")
+    assert "at most" in error["message"]
+
+
+def test_a_whole_number_may_have_a_point() -> None:
+    """JSON Schema calls it an integer."""
+    value = 2.0
+    request = chat(max_tokens=value, n=value, seed=value, stop_token_ids=[value])
+    assert (request.stopping.max_tokens, request.n, request.sampling.seed) == (2, 2, 2)
+    assert list(request.stopping.stop_token_ids) == [2]
+    assert list(completion(prompt=[value, 3]).token_ids.ids) == [2, 3]
+
+
 def test_completion_defaults() -> None:
     """Completions stop after 16 tokens unless told otherwise, and pass echo and logprobs on."""
     assert completion().stopping.max_tokens == 16

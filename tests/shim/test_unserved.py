@@ -36,3 +36,17 @@ def test_each_is_refused_by_name(table: str, name: str) -> None:
 def test_what_changes_no_answer_is_let_pass(fields: dict[str, Any]) -> None:
     """Who asks for storage, a tier or speed gets the same answer."""
     unserved.refuse(fields, unserved.CHAT)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"skip_special_tokens": 1}, {"use_beam_search": 0}, {"length_penalty": True}], ids=str
+)
+def test_a_number_is_no_truth_value(fields: dict[str, Any]) -> None:
+    """In JSON they differ, as Python has them not."""
+    with pytest.raises(ApiError):
+        unserved.refuse(fields, unserved.CHAT)
+
+
+def test_the_document_tells_the_values_that_are_taken() -> None:
+    """They, and null."""
+    assert unserved.described({"a": (), "b": (True, [])}) == {"a": {"enum": [None]}, "b": {"enum": [None, True, []]}}

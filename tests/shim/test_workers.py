@@ -19,7 +19,9 @@ CHAT_PATH = "/v1/chat/completions"
 
 def test_a_worker_is_told_the_whole_config() -> None:
     """Lists and all come through its standard input as they are."""
-    config = Config(service=("a:1", "b:2"), cors_origins=("*",), gzip=False, deadline_s=1.5, workers=2)
+    config = Config(
+        service=("a:1", "b:2"), cors_origins=("*",), gzip=False, deadline_s=1.5, workers=2, log_level="debug"
+    )
     assert decode(encode(config)) == config
 
 
