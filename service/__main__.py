@@ -10,12 +10,17 @@ import signal
 import sys
 from pathlib import Path
 
-import structlog
-import uvloop
+try:
+    import structlog
+    import uvloop
 
-from service.config import DEFAULT_LISTEN, ServiceConfig, parse_model, read_config
-from service.errors import ServiceError, SetupError
-from service.server import Server
+    from service.config import DEFAULT_LISTEN, ServiceConfig, parse_model, read_config
+    from service.errors import ServiceError, SetupError
+    from service.server import Server
+except ModuleNotFoundError as missing:  # the thin client has none of the libraries
+    sys.exit(f"service: {missing.name} is not installed: pip install '.[service]'")
+
+log = structlog.get_logger()
 
 _CONFIG_ERROR = 2
 _START_ERROR = 1
@@ -62,6 +67,8 @@ async def _run(config: ServiceConfig) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, os._exit, _START_ERROR)  # the engines end with their sockets
         await server.stop(drain_s)
+        if stop.is_set():
+            log.info("stopped")
 
 
 def _config(options: argparse.Namespace) -> ServiceConfig:
@@ -74,6 +81,7 @@ def _config(options: argparse.Namespace) -> ServiceConfig:
 
 
 def _parser() -> argparse.ArgumentParser:
+    defaults = ServiceConfig()
     parser = argparse.ArgumentParser(
         prog="python -m service", description="The mlx-grpc inference service.", allow_abbrev=False
     )
@@ -81,25 +89,56 @@ def _parser() -> argparse.ArgumentParser:
         "--listen",
         action="append",
         metavar="ADDRESS",
-        help=f"HOST:PORT or unix:PATH; repeatable; default {DEFAULT_LISTEN}; port 0 picks a free one",
+        help=f"HOST:PORT or unix:PATH; repeatable; port 0 picks a free one (default: {DEFAULT_LISTEN})",
     )
     parser.add_argument(
         "--model",
         action="append",
         metavar="ALIAS=SOURCE",
-        help="a local MLX folder or a Hugging Face repository; repeatable, the first is the default model; "
-        "without any, a small built-in model",
+        help="a model folder or a Hugging Face repository; repeatable, the first is the default model "
+        "(default: a small built-in model)",
     )
     parser.add_argument("--config", type=Path, metavar="FILE.toml", help="settings; flags win over it")
-    parser.add_argument("--cache-dir", metavar="FOLDER", help="where fetched and made files go")
-    parser.add_argument("--max-running", type=int, metavar="N", help="choices that a model decodes at a time")
-    parser.add_argument("--max-queued", type=int, metavar="N", help="requests that may wait for a model")
-    parser.add_argument("--kv-cache-bytes", type=int, metavar="N", help="memory for a model's keys and values")
     parser.add_argument(
-        "--prefix-cache-bytes", type=int, metavar="N", help="the part of it for prompts that may come again; 0 is none"
+        "--cache-dir",
+        metavar="FOLDER",
+        help="where fetched and made files go (default: $MLX_GRPC_CACHE, else ~/.cache/mlx-grpc)",
     )
-    parser.add_argument("--drain-s", type=float, metavar="S", help="seconds that running streams may take to finish")
-    parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
+    parser.add_argument(
+        "--max-running",
+        type=int,
+        metavar="N",
+        help=f"choices that one model decodes at a time (default: {defaults.max_running})",
+    )
+    parser.add_argument(
+        "--max-queued",
+        type=int,
+        metavar="N",
+        help=f"requests that may wait until one model admits them (default: {defaults.max_queued})",
+    )
+    parser.add_argument(
+        "--kv-cache-bytes",
+        type=int,
+        metavar="N",
+        help="memory for the keys and values of each model (default: a fair part of what the weights leave)",
+    )
+    parser.add_argument(
+        "--prefix-cache-bytes",
+        type=int,
+        metavar="N",
+        help="the part of it for prompts that may come again, 0 for none (default: a quarter)",
+    )
+    parser.add_argument(
+        "--drain-s",
+        type=float,
+        metavar="S",
+        help=f"seconds that running streams may take to finish after SIGTERM (default: {defaults.drain_s:g})",
+    )
+    parser.add_argument(
+        "--log-level",
+        metavar="LEVEL",
+        help=f"debug, info, warning or error (default: {defaults.log_level})",
+    )
     return parser
 
 

@@ -8,7 +8,7 @@ from hashlib import blake2b
 import msgspec
 
 from service.adapters import tool_prompt
-from service.adapters.habits import CallHabits, Dict, Habits
+from service.adapters.habits import CallHabits, Dict, Habits, words
 from service.errors import InvalidField
 from service.text.template import ChatTemplate
 from service.types import Message, Role, Tool, ToolCall
@@ -39,10 +39,15 @@ class Conversation:
         return self._habits.tools
 
     def messages(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[Dict]:
-        """Return the messages for the template, with the tools in them where it shows none itself."""
+        """Return the messages for the template, with the tools in them where it shows none itself.
+
+        Raises InvalidField for a result whose call is not there, if the template cannot say it without.
+        """
         names = {call.id: call.name for message in messages for call in message.tool_calls}
         # Calls look like those that the tools' introduction asks for.
         habits = self._habits.calls if self._habits.tools or not tools else None
+        if habits is not None and habits.results:
+            _check_results(messages, habits)
         said: list[Dict] = []
         held = ""
         for message in _instructions_joined(self._introduced(messages, tools)):
@@ -56,10 +61,10 @@ class Conversation:
                 spoken = replace(message, content=f"{held}\n\n{message.content}")
             else:
                 spoken = message
-                said += [_said("user", held)] if held else []
+                said += [words("user", held)] if held else []
             held = ""
             self._add(said, spoken, habits, names)
-        return said + ([_said("user", held)] if held else [])
+        return said + ([words("user", held)] if held else [])
 
     def tools(self, tools: Sequence[Tool]) -> list[Dict] | None:
         """Return the tools for the template, in OpenAI's shape; None where there are none, or it does not show them."""
@@ -75,7 +80,7 @@ class Conversation:
 
     def _instructions(self, message: Message) -> Dict:
         is_developer = message.role is Role.DEVELOPER and self._habits.developer
-        return _said((Role.DEVELOPER if is_developer else Role.SYSTEM).value, message.content or "")
+        return words((Role.DEVELOPER if is_developer else Role.SYSTEM).value, message.content or "")
 
     def _add(self, said: list[Dict], message: Message, habits: CallHabits | None, names: Mapping[str, str]) -> None:
         if message.role is Role.TOOL:
@@ -139,6 +144,22 @@ class Conversation:
         return message.content or ""
 
 
+def _check_results(messages: Sequence[Message], habits: CallHabits) -> None:
+    known: set[str] = set()
+    follows_calls = False
+    for index, message in enumerate(messages):
+        if message.role is not Role.TOOL:
+            known |= {call.id for call in message.tool_calls}
+            follows_calls = bool(message.tool_calls)
+        elif message.tool_call_id not in known:
+            is_shown = (habits.strange_results or bool(message.name)) if follows_calls else habits.lone_results
+            if not is_shown:
+                raise InvalidField(
+                    f"messages[{index}].tool_call_id",
+                    "must be the id of a tool call before it, which the model's chat template needs",
+                )
+
+
 def _instructions_joined(messages: Sequence[Message]) -> Iterator[Message]:
     """Make neighbouring system texts one: templates that look for one at the start look at the first message only."""
     run: list[Message] = []
@@ -158,16 +179,12 @@ def _joined(run: list[Message]) -> Message:
     return replace(run[0], content="\n\n".join(message.content or "" for message in run))
 
 
-def _said(role: str, content: str) -> Dict:
-    return {"role": role, "content": content}
-
-
 def _add_result(said: list[Dict], text: str) -> None:
     """Say a result as the user, in one message with what is beside it: many templates want roles to alternate."""
     if said and said[-1].get(_IS_RESULT):
         said[-1]["content"] = f"{said[-1]['content']}\n{text}"
     else:
-        said.append(_said(Role.USER.value, text) | {_IS_RESULT: True})
+        said.append(words(Role.USER.value, text) | {_IS_RESULT: True})
 
 
 def _shaped(tools: Sequence[Tool]) -> list[Dict]:

@@ -45,6 +45,10 @@ class CallHabits:
     beside_reasoning: bool
     results: bool
     """Whether it knows them."""
+    lone_results: bool
+    """Whether a result shows where no call is before it."""
+    strange_results: bool
+    """Whether one shows that has no name and the id of no call before it."""
 
 
 class Habits:
@@ -53,12 +57,12 @@ class Habits:
     def __init__(self, template: ChatTemplate) -> None:
         self._template = template
         source = template.source
-        answer, system = _said("assistant", "b"), _said("system", _PROBE)
+        answer, system = words("assistant", "b"), words("system", _PROBE)
         self.developer = re.search("""['"]developer['"]""", source) is not None
         self.system_first = self._shows(system, _USER)
-        self.system_later = self._shows(_USER, answer, system, _said("user", "c"))
+        self.system_later = self._shows(_USER, answer, system, words("user", "c"))
         self.tools = template.mentions("tools") and (
-            self._shows(_USER, tools=[_TOOL]) or self._shows(_said("system", "d"), _USER, tools=[_TOOL])
+            self._shows(_USER, tools=[_TOOL]) or self._shows(words("system", "d"), _USER, tools=[_TOOL])
         )
         """Whether it shows tools."""
         self.calls = self._calls()
@@ -74,6 +78,7 @@ class Habits:
             plain = _called(no_content, number, _TEXT if as_text else _MAPPING, name="f")
             broken = _called(no_content, number, f"{{{_PROBE}", name="f")
             result: Dict = {"role": "tool", "content": _PROBE, "tool_call_id": number, "name": "f"}
+            strange: Dict = {"role": "tool", "content": _PROBE, "tool_call_id": number[::-1]}
             return CallHabits(
                 no_content=no_content,
                 as_text=as_text,
@@ -82,6 +87,8 @@ class Habits:
                 beside_content=self._shows(_USER, spoken),
                 beside_reasoning=self._shows(_USER, spoken | {"reasoning_content": "c", "thinking": "c"}),
                 results=self._shows(_USER, plain, result),
+                lone_results=self._shows(_USER, result),
+                strange_results=self._shows(_USER, plain, strange),
             )
         return None
 
@@ -101,5 +108,6 @@ def _called(content: str | None, number: str, arguments: object, name: str = _PR
     return {"role": "assistant", "content": content, "tool_calls": [call]}
 
 
-def _said(role: str, content: str) -> Dict:
+def words(role: str, content: str) -> Dict:
+    """Return a message of words alone."""
     return {"role": role, "content": content}

@@ -1,6 +1,6 @@
 """JSON Schemas as a grammar takes them: without notes, and with numbers that come to an end."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 MAX_INTEGER = 2**63 - 1024
@@ -12,6 +12,12 @@ DECIMALS = 9
 MAX_ENDS = 64
 """Numbers of one grammar that get ends; llguidance takes a millisecond for each, and some hundreds at most."""
 
+_FORMATS = {
+    *("date", "date-time", "duration", "email", "hostname", "idn-email", "idn-hostname", "ipv4", "ipv6", "iri"),
+    *("iri-reference", "json-pointer", "regex", "relative-json-pointer", "time", "uri", "uri-reference"),
+    *("uri-template", "uuid"),
+}
+"""That JSON Schema defines; a grammar refuses those that it cannot enforce. Any other is a note on the text."""
 _VALUES = {"const", "default", "enum", "examples"}
 """Keywords that hold values, not schemas."""
 _NAMED = {"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}
@@ -21,20 +27,20 @@ _BELOW, _ABOVE = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"
 Schema = dict[str, Any]
 
 
-def enforceable(schema: Any, formats: Collection[str], *, ends: bool = True) -> Any:
-    """Return `schema` without formats other than `formats`, and with `ends` for the digits of numbers.
+def enforceable(schema: Any, *, ends: bool = True) -> Any:
+    """Return `schema` without formats that are only notes, and with `ends` for the digits of numbers.
 
     Without these a model may write digits for ever. An integer gets the bounds that it lacks; a number that has a bound
     gets the other one and a last decimal. Numbers without any are left alone, since they may have exponents.
     """
     if isinstance(schema, list):
-        return [enforceable(part, formats, ends=ends) for part in schema]
+        return [enforceable(part, ends=ends) for part in schema]
     if not isinstance(schema, dict):
         return schema
     kept = {
-        key: _inside(key, value, formats, ends=ends)
+        key: _inside(key, value, ends=ends)
         for key, value in schema.items()
-        if key != "format" or not isinstance(value, str) or value in formats
+        if key != "format" or not isinstance(value, str) or value in _FORMATS
     }
     return kept | _ends(kept) if ends else kept
 
@@ -53,12 +59,12 @@ def count_numbers(schema: Any) -> int:
     return bool(_ends(schema)) + sum(inside)
 
 
-def _inside(key: str, value: Any, formats: Collection[str], *, ends: bool) -> Any:
+def _inside(key: str, value: Any, *, ends: bool) -> Any:
     if key in _VALUES:
         return value
     if key in _NAMED and isinstance(value, dict):
-        return {name: enforceable(schema, formats, ends=ends) for name, schema in value.items()}
-    return enforceable(value, formats, ends=ends)
+        return {name: enforceable(schema, ends=ends) for name, schema in value.items()}
+    return enforceable(value, ends=ends)
 
 
 def _ends(schema: Schema) -> Schema:

@@ -12,12 +12,6 @@ from service.text.tokenizer import Tokenizer
 
 _BLANKS = r" |\r?\n[ \t]{0,16}"
 """Between the parts of a JSON text, at most once: what printed JSON has, lest a model write nothing but blanks."""
-_FORMATS = {
-    *("date", "date-time", "duration", "email", "hostname", "idn-email", "idn-hostname", "ipv4", "ipv6", "iri"),
-    *("iri-reference", "json-pointer", "regex", "relative-json-pointer", "time", "uri", "uri-reference"),
-    *("uri-template", "uuid"),
-}
-"""That JSON Schema defines. Any other is a note, which says nothing of the text."""
 _BLANK_OPTIONS = {"whitespace_pattern", "whitespace_flexible"}
 
 
@@ -38,7 +32,7 @@ def json_text(schema: dict[str, Any] | bool) -> str:
     own = schema.get("x-guidance", {})
     if isinstance(own, dict) and not _BLANK_OPTIONS & own.keys():
         schema = {**schema, "x-guidance": {"whitespace_pattern": _BLANKS, **own}}
-    enforced = enforceable(schema, _FORMATS, ends=count_numbers(schema) <= MAX_ENDS)
+    enforced = enforceable(schema, ends=count_numbers(schema) <= MAX_ENDS)
     return f"%json {json.dumps(enforced, ensure_ascii=False)}"
 
 

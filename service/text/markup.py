@@ -16,7 +16,7 @@ class Kind(enum.Enum):
 
 
 class State(enum.Enum):
-    """Where in the output the parser stands. A tool-call format adds its own states and a kind."""
+    """Where in the output the parser stands."""
 
     START = "start"
     """Nothing but whitespace yet."""
@@ -65,6 +65,12 @@ class Markup:
         """All texts whose special tokens must be seen by the parser."""
         return frozenset(marker for markers in self.transitions.values() for marker in markers) | set(self.also_shown)
 
+    @cached_property
+    def closings(self) -> frozenset[str]:
+        """The markers that begin nothing."""
+        begin = {marker for state in _OUTSIDE for marker in self.transitions.get(state, ())}
+        return frozenset(marker for markers in self.transitions.values() for marker in markers) - begin
+
 
 def think(opening: str, closing: str, *, evidence: tuple[str, ...] = ()) -> Markup:
     """Reasoning between two markers, at the start of the answer only: later an opening marker is plain text."""
@@ -110,12 +116,14 @@ class Splitter:
     """Sorts a stream of text by kind and takes the markers out, wherever the stream is cut.
 
     Newlines beside a marker go with it: those after every marker, unless the markup's `gap` tells how many, and those
-    before one that closes what it is in. All other text comes out, unknown headers too.
+    before one that closes what it is in. A closing marker of which the end cuts off but the first character is one too.
+    All other text comes out, unknown headers too.
     """
 
     def __init__(self, markup: Markup, *, reasoning_open: bool = False) -> None:
         """`reasoning_open`: the prompt ended with the opening marker."""
         self._markup = markup
+        self._closings = markup.closings
         self._held = ""
         """May become a marker."""
         self._newlines = 0
@@ -155,6 +163,10 @@ class Splitter:
         """Return what was held back: the stream has ended."""
         segments: list[Segment] = []
         text, self._held = self._held, ""
+        # A single character is more often text.
+        if len(text) > 1 and any(marker in self._markers and marker.startswith(text) for marker in self._closings):
+            self._newlines = 0
+            return segments
         self._emit(segments, text)
         if self._newlines:
             segments.append(Segment(self.kind, "\n" * self._newlines))

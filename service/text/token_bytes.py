@@ -4,7 +4,8 @@ import re
 
 import tokenizers
 
-_MAX_ID = 2**32 - 1
+MAX_ID = 2**32 - 1
+"""The library takes no others."""
 _BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")
 
 
@@ -22,7 +23,7 @@ class TokenBytes(dict[int, bytes]):
         self._byte_level = byte_level
 
     def __missing__(self, number: int) -> bytes:
-        token = self._inner.id_to_token(number) if 0 <= number <= _MAX_ID else None
+        token = self._inner.id_to_token(number) if 0 <= number <= MAX_ID else None
         if token is None:
             return b""
         self[number] = data = _of_letters(token) if self._byte_level else self._of_neighbours(number, token)

@@ -8,9 +8,7 @@ from pathlib import Path
 import tokenizers
 
 from service.errors import ContextTooLong, SetupError
-from service.text.token_bytes import TokenBytes
-
-_MAX_ID = 2**32 - 1
+from service.text.token_bytes import MAX_ID, TokenBytes
 
 
 class Tokenizer:
@@ -61,7 +59,7 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int], *, skip_special: bool) -> str:
         """Text of `ids`, without the special tokens if `skip_special`."""
-        known = [number for number in ids if 0 <= number <= _MAX_ID]
+        known = [number for number in ids if 0 <= number <= MAX_ID]
         return self._inner.decode(known, skip_special_tokens=skip_special)
 
     def token_id(self, token: str) -> int | None:
@@ -70,7 +68,7 @@ class Tokenizer:
 
     def token(self, number: int) -> str | None:
         """Text of a token in the vocabulary, such as `Ġthe` or `<0x0A>`."""
-        return self._inner.id_to_token(number) if 0 <= number <= _MAX_ID else None
+        return self._inner.id_to_token(number) if 0 <= number <= MAX_ID else None
 
     def __contains__(self, text: object) -> bool:
         """Whether `text` is one added token: such a token is never split, whatever stands beside it."""

@@ -38,7 +38,8 @@ def _read(stream: CallStream, opening: str) -> Step[None]:
     yield from stream.arguments(_ENDS)
     if block:
         yield from stream.blank()
-        yield from stream.take(_END_BLOCK)
+        if not (yield from stream.take(_END_BLOCK)):
+            stream.cut(_END_BLOCK)
     yield from stream.close(_END_CALL, _END_SECTION)
 
 

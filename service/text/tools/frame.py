@@ -20,7 +20,8 @@ class Frame:
 
     In `head` stand `{name}`, `{string}` for the name as a JSON string, and `{number}` for a number of the call.
     `opening` begins `before`, or if that is empty, `head`. `asides` are markers that an answer may have beside calls.
-    `loose`: spaces in `head`, which has no markers then, may be left out, and it is one terminal up to the name.
+    `loose`: spaces in `head`, which has no markers then, may be left out, and it is one terminal up to the name, which
+    begins with what the pattern `blank` matches.
     """
 
     opening: str
@@ -31,6 +32,7 @@ class Frame:
     after: str = ""
     asides: tuple[str, ...] = ()
     loose: bool = False
+    blank: str = ""
 
     def forced(self, tools: Sequence[Tool], *, parallel: bool, literal: Literal) -> str:
         """Return rules of which `calls` is one call, or several."""
@@ -74,7 +76,7 @@ class Frame:
         ends = may_have_ends(held)
         rules = [f"tool_call: {' | '.join(f'tool_call_{place}' for place in range(len(tools)))}"]
         for place, tool in enumerate(tools):
-            opened = _loose(head, tool.name) if self.loose else _opened(head, tool.name, literal)
+            opened = _loose(self.blank, head, tool.name) if self.loose else _opened(head, tool.name, literal)
             rules.append(f"tool_call_{place}: {_row(opened, f'tool_arguments_{place}', _text(self.tail, literal))}")
             schema = arguments_schema(tool, ends=ends) if tool.strict or not strict_only else any_object()
             rules.append(f"tool_arguments_{place}: %json {schema}")
@@ -90,10 +92,9 @@ def _opened(head: str, name: str, literal: Literal) -> str:
     return " /[0-9]{1,3}/ ".join(_text(part, literal) for part in named.split(_NUMBER))
 
 
-def _loose(head: str, name: str) -> str:
-    first, rest = head.split("{string}")
-    patterns = (" ?".join(map(re.escape, text.split(" "))) for text in (first + quoted(name), rest))
-    return " ".join(f"/{pattern}/" for pattern in patterns)
+def _loose(blank: str, head: str, name: str) -> str:
+    first, rest = (" ?".join(map(re.escape, text.split(" "))) for text in head.split("{string}"))
+    return f"/{blank}{first}{re.escape(quoted(name))}/ /{rest}/"
 
 
 def _row(*symbols: str) -> str:

@@ -43,12 +43,16 @@ def _value(stream: CallStream, quote: str, closing: str, depth: int = 0) -> Step
             return False
         stream.at += len(quote)
         stream.say('"')
+    elif stream.cut(quote):
+        return False
     elif (yield from stream.next_is('"')):
         yield from stream.arguments(markers(closing))
     elif opening := (yield from stream.take("{", "[")):
         return (yield from _members(stream, quote, closing, opening, depth + 1))
     else:
         text = (yield from stream.before(markers(closing, *_SCALAR_ENDS))).strip()
+        if not text and stream.over:
+            return False
         stream.say(from_json(text) or quoted(text))
     return True
 
@@ -78,7 +82,8 @@ def _key(stream: CallStream, closing: str) -> Step[bool]:
     if (yield from stream.next_is('"')):
         yield from stream.arguments(markers(closing))
     else:
-        stream.say(quoted((yield from stream.run(_KEY))))
+        key = quoted((yield from stream.run(_KEY)))
+        stream.say(key[:-1] if stream.over else key)
     yield from stream.blank()
     if not (yield from stream.take(":")):
         return False

@@ -39,8 +39,10 @@ def _read(tags: Tags, stream: CallStream, opening: str) -> Step[None]:
 def _read_pairs(tags: Tags, stream: CallStream) -> Step[None]:
     """Read `name key=value …`, as these models write now and then."""
     name = yield from stream.run(_NAME)
+    start = stream.at
     text = yield from stream.before(tags.ends)
-    if (yield from stream.next_is(*tags.openings)):
+    rest = stream.text[start + len(text) :]
+    if not rest or not (rest.startswith(tags.end_call) or tags.ends_call(rest)):
         raise NotACall
     tool = stream.tools.get(name)
     schema = parameters(tool) if tool else {}

@@ -22,10 +22,12 @@ _TAG = "<|python_tag|>"
 _START, _END = "<|python_start|>", "<|python_end|>"
 _EXACT = Frame(opening="{", head='{"name": {string}, "parameters": ', tail="}", between="; ")
 _LOOSE = replace(_EXACT, loose=True)
-_MOST = 128
-"""Tools whose names a pattern may tell apart; more are too much for llguidance."""
 _BLANK = r"[\s\x1c-\x1f]*"
 """What Python takes for whitespace, in Rust's syntax."""
+_TRIGGERED = replace(_LOOSE, blank=_BLANK)
+"""Beside free text: a grammar takes the longest terminal, and blanks of their own would end before those of text."""
+_MOST = 128
+"""Tools whose names a pattern may tell apart; more are too much for llguidance."""
 _BRACELESS = rf"/{_BLANK}[^\s\x1c-\x1f{{\[](?s:.*)/"
 _SCALAR = r"""("([^"\\]|\\.)*"|[^\s,{}\[\]"]+)"""
 _ESCAPED = r"""[^"\\]*\\"""
@@ -44,7 +46,7 @@ def _read(closings: tuple[str, ...], stream: CallStream, _: str) -> Step[None]:
         if (yield from stream.take(";")):
             yield from stream.blank()
         if not (yield from stream.next_is("{")):
-            stream.at = 0
+            stream.at = stream.at if stream.over else 0
             return
 
 
@@ -58,10 +60,6 @@ def _beginning(tools: Sequence[Tool]) -> str:
     return f"{_BLANK}(\\{{{_BLANK}({notes}{_SCALAR}{_BLANK},{_BLANK})*({key})|\\[{_BLANK}({names})\\()"
 
 
-def _frame(tools: Sequence[Tool]) -> Frame:
-    return _LOOSE if len(tools) <= _MOST else _EXACT
-
-
 @dataclass(frozen=True)
 class _Bare:
     """An answer is calls if it begins like one of a tool, and has none otherwise; `tag` may come before them.
@@ -72,7 +70,8 @@ class _Bare:
     tag: str = ""
 
     def forced(self, tools: Sequence[Tool], *, parallel: bool, literal: Literal) -> str:
-        rules = _frame(tools).forced(tools, parallel=parallel, literal=literal)
+        frame = _LOOSE if len(tools) <= _MOST else _EXACT
+        rules = frame.forced(tools, parallel=parallel, literal=literal)
         tag = self._tag(literal)
         return f"calls: {tag}? tool_calls\ntool_{rules}" if tag else rules
 
@@ -83,7 +82,8 @@ class _Bare:
         free = f"/(?s:.+)/ & ~/{_beginning(tools)}(?s:.*)/" if len(tools) <= _MOST else _BRACELESS
         if self.tag and not tag:
             free += f" & ~/(?s:.*){re.escape(self.tag)}(?s:.*)/"
-        held = _frame(tools).held(tools, parallel=parallel, literal=literal)
+        frame = _TRIGGERED if len(tools) <= _MOST else _EXACT
+        held = frame.held(tools, parallel=parallel, literal=literal)
         return f"answer: tool_free? | {calls}\ntool_free: TOOL_FREE\nTOOL_FREE: {free}\n{held}"
 
     def _tag(self, literal: Literal) -> str:

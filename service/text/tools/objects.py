@@ -67,7 +67,10 @@ def read_list(stream: CallStream, *closings: str, may_lack_arguments: bool = Fal
         yield from stream.blank()
         if not (yield from stream.take(",")):
             break
-    if (yield from stream.take("]")):
+        yield from stream.blank()
+        if stream.over:
+            break
+    if (yield from stream.take("]")) or stream.over:
         yield from stream.close(*closings)
     else:
         stream.at = 0
@@ -90,7 +93,7 @@ def _arguments(stream: CallStream, name: str, own_id: str, ends: Markers) -> Ste
 
 
 def _rest(stream: CallStream) -> Step[None]:
-    """Read what the object has after the arguments. What does not belong there stays."""
+    """Read what the object has after the arguments. What does not belong there stays, unless it is only cut."""
     stream.settle()
     try:
         yield from stream.blank()
@@ -102,7 +105,7 @@ def _rest(stream: CallStream) -> Step[None]:
             yield from stream.blank()
         yield from stream.expect("}")
     except NotACall:
-        stream.at = 0
+        stream.at = stream.at if stream.over else 0
 
 
 def _string(stream: CallStream) -> Step[str]:

@@ -44,6 +44,9 @@ def read_bare(stream: CallStream, *closings: str) -> Step[None]:
         if not (yield from stream.take(",")):
             yield from stream.take("]")
             break
+        yield from stream.blank()
+        if stream.over:
+            break
     yield from stream.close(*closings)
 
 
@@ -58,6 +61,8 @@ def _calls(stream: CallStream) -> Step[None]:
             yield from stream.take("]")
             return
         yield from stream.blank()
+        if stream.over:
+            return
 
 
 def _call(stream: CallStream, *, bare: bool = False) -> Step[bool]:
@@ -75,11 +80,13 @@ def _call(stream: CallStream, *, bare: bool = False) -> Step[bool]:
             yield from stream.blank()
             if (yield from stream.next_is(")")):
                 continue
+        start = stream.at
         key = yield from stream.run(_NAME)
         yield from stream.blank()
         if not (yield from stream.take("=")):
             if not comma:
                 raise NotACall
+            stream.at = stream.at if stream.over else start
             return False
         held.append(f"{comma}{quoted(key)}: ")
         if not bare:
@@ -104,14 +111,20 @@ def _say(stream: CallStream, name: str, held: list[str]) -> None:
 
 
 def _value(stream: CallStream, *, bare: bool) -> Step[str]:
-    """Read a value; text that is none is taken for a string, unless it is `bare`."""
+    """Read a value; text that is none is taken for a string, unless it is `bare`. The end may cut it."""
     start = stream.at
-    text = yield from stream.value(python=True)
+    try:
+        text = yield from stream.value(python=True)
+    except NotACall:
+        if bare or not stream.over:
+            raise
+        text = stream.text[start:]
+        return quoted(text[1:])[:-1] if text.startswith(("'", '"')) else from_python(text) or text
     value = from_python(text)
     yield from stream.blank()
-    if not (yield from stream.next_is(",", ")")):
-        yield from stream.before(_VALUE_ENDS)
-        text, value = stream.text[start : stream.at].strip(), None
+    if not (yield from stream.next_is(",", ")")) and not stream.over:
+        text, value = stream.text[start : stream.at], None
+        text = (text + (yield from stream.before(_VALUE_ENDS))).strip()
     if bare and value is None:
         raise NotACall
     return value or quoted(text)

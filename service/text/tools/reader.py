@@ -97,12 +97,16 @@ class FormatReader:
         stream.settle()
 
     def _plain(self) -> Step[str]:
-        """Say text up to a marker, which is read and returned; "" at the end."""
-        stream = self._stream
+        """Say text up to a marker, which is read and returned; "" at the end.
+
+        Beside a call, what the end leaves of an awaited marker is read.
+        """
+        stream, beside = self._stream, self._trims
         found = markers(*self._form.openings, *stream.awaited)
         while True:
             edge, marker = found.find(stream.text, 0)
             before = stream.text[:edge]
+            beside = beside and not before.strip()
             if self._trims:
                 before = before.lstrip("\n")
                 stream.at, self._trims = edge - len(before), not before
@@ -113,7 +117,11 @@ class FormatReader:
                 stream.at = newlines + len(marker)
                 return marker
             if not (yield from stream.more()):
-                self._say(len(stream.text))
+                stream.at = len(stream.text) - len(stream.text.lstrip("\n"))
+                if beside and stream.cut(*stream.awaited):
+                    stream.mark()
+                else:
+                    self._say(len(stream.text))
                 return ""
 
     def _say(self, end: int) -> None:

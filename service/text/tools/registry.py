@@ -65,13 +65,6 @@ VOCABULARIES = (
 )
 """Added tokens, all of them, that a model has only for its calls."""
 
-SYNTAXES = tuple(
-    {
-        syntax.name: syntax for syntax in (*FORMATS.values(), *(syntax for _, syntax in (*TEMPLATES, *VOCABULARIES)))
-    }.values()
-)
-"""All of them."""
-
 _READS_TOOLS = re.compile(r"\{[{%](?:(?![%}]\}).)*?\btools\b", re.DOTALL)
 
 

@@ -9,8 +9,6 @@ from service.types import Tool
 
 _SPACING = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
 """The ways of `json.dumps`, compact or not. Unbounded whitespace would let a model write nothing else."""
-_FORMATS = {"date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid"}
-"""That a grammar can enforce; to all others the specification gives no meaning but a note's."""
 _APPLICATORS = ("anyOf", "oneOf", "allOf")
 _KINDS = {
     "null": type(None),
@@ -44,7 +42,7 @@ def arguments_schema(tool: Tool, *, ends: bool = True) -> str:
     kind = schema.get("type", "object")
     if isinstance(kind, list) and "object" in kind:
         kind = "object"
-    enforced = enforceable(schema, _FORMATS, ends=ends)
+    enforced = enforceable(schema, ends=ends)
     return json.dumps({"x-guidance": _SPACING, **enforced, "type": kind}, ensure_ascii=False)
 
 

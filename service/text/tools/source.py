@@ -27,6 +27,11 @@ class Source:
         self.ended = False
         """Whether no more text comes."""
 
+    @property
+    def over(self) -> bool:
+        """Whether all text so far is read; after `blank` or `run`, all that there is."""
+        return self.at == len(self.text)
+
     def settle(self) -> None:
         """Forget what is read."""
         self.text, self.at = self.text[self.at :], 0
@@ -67,6 +72,13 @@ class Source:
         self.at += len(found)
         return found
 
+    def cut(self, *texts: str) -> bool:
+        """Read what the end of the text leaves of one of `texts`, if one comes next; return whether it did."""
+        rest = self.text[self.at :]
+        found = self.ended and bool(rest) and any(text.startswith(rest) for text in texts)
+        self.at = len(self.text) if found else self.at
+        return found
+
     def expect(self, *texts: str) -> Step[str]:
         """Read one of `texts`, and return it. Raises NotACall."""
         found = yield from self.take(*texts)
@@ -75,13 +87,14 @@ class Source:
         return found
 
     def before(self, ends: Markers) -> Step[str]:
-        """Read the text up to one of `ends`, which is not read, or to the end."""
+        """Read the text up to one of `ends`, which is not read, or to the end, which may cut one."""
         start = self.at
         while True:
             self.at, found = ends.find(self.text, self.at)
             if found or not (yield from self.more()):
+                text = self.text[start : self.at]
                 self.at = self.at if found else len(self.text)
-                return self.text[start : self.at]
+                return text
 
     def value(self, *, python: bool = False) -> Step[str]:
         """Read a JSON value, whose text is returned, or a Python one. Raises NotACall for none."""

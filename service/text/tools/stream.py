@@ -62,22 +62,25 @@ class CallStream(Source):
         self.events.append(Closed())
 
     def close(self, *closings: str) -> Step[None]:
-        """End the call. The first of `closings` is read if it comes next; those that do not may come later."""
+        """End the call. The first of `closings` is read if it comes next; those that do not may come later.
+
+        Where the end of the text cuts one of them, what there is of it is read.
+        """
         self.settle()
         self.awaited = closings
         if closings:
             yield from self.blank()
             if (yield from self.take(closings[0])):
                 self.awaited = closings[1:]
-            else:
+            elif not self.cut(*closings):
                 self.at = 0
         self.mark()
 
     def arguments(self, ends: Markers) -> Step[None]:
         """Say the JSON value that comes next, as it comes.
 
-        One that is broken ends before a marker of `ends`. In a string such a marker is text, unless the text ends
-        there or a control character follows, which no string may have.
+        One that is broken ends before a marker of `ends`, or what the end of the text leaves of one. In a string such
+        a marker is text, unless the text ends there or a control character follows, which no string may have.
         """
         scanner = JsonScanner()
         while True:
@@ -90,18 +93,21 @@ class CallStream(Source):
                     return
                 self._pass(scanner, self.at + len(marker))
             elif not (yield from self.more()):
-                self._pass(scanner, len(self.text))
+                # A bracket alone is more likely the list that it begins.
+                if scanner.in_string or self.text[self.at :] == "[":
+                    self._pass(scanner, len(self.text))
+                self._drop()
                 return
 
     def verbatim(self, ends: Markers) -> Step[None]:
-        """Say all text up to one of `ends`."""
+        """Say all text up to one of `ends`, whole or cut by the end."""
         while True:
             edge, marker = ends.find(self.text, self.at)
             self._say_to(edge)
             if marker:
                 return
             if not (yield from self.more()):
-                self._say_to(len(self.text))
+                self._drop()
                 return
 
     def escaped(self, ends: Markers) -> Step[str]:
@@ -109,15 +115,21 @@ class CallStream(Source):
         while True:
             edge, marker = ends.find(self.text, self.at)
             waits = not marker and (yield from self.more())
-            edge = edge if marker or waits else len(self.text)
             self.say(quoted(self.text[self.at : edge])[1:-1])
             self.at = edge
             self.settle()
+            if not (marker or waits):
+                self._drop()
             if not waits:
                 return marker
 
     def _pass(self, scanner: JsonScanner, end: int) -> None:
         self._say_to(scanner.scan(self.text, self.at, end))
+
+    def _drop(self) -> None:
+        """Read the rest: the beginning of a marker that the end of the text cuts."""
+        self.at = len(self.text)
+        self.settle()
 
     def _say_to(self, end: int) -> None:
         self.say(self.text[self.at : end])

@@ -69,6 +69,12 @@ class Tags:
         """What ends broken arguments."""
         return markers(*self.section[1:], self.end_call, *self.openings)
 
+    def ends_call(self, rest: str) -> bool:
+        """Whether `rest`, which the text ends with, can only be the beginning of what ends a call."""
+        follows = (self.argument.opening, *((self.block[0].opening,) if self.block else ()))
+        ends = (self.end_call, *self.section[1:])
+        return any(end.startswith(rest) for end in ends) and not any(text.startswith(rest) for text in follows)
+
     def read(self, stream: CallStream, opening: str) -> Step[None]:
         """Read one call."""
         if opening in self.section:
@@ -80,7 +86,8 @@ class Tags:
         name = self._name_in(self.call, (yield from self._header(stream, self.call)))
         yield from stream.blank()
         block = self.block[0].opening if self.block else "{"
-        if not (yield from stream.next_is(self.argument.opening, self.end_call, block)):
+        follows = yield from stream.next_is(self.argument.opening, self.end_call, block)
+        if not follows and not self._is_cut(stream):
             raise NotACall
         stream.begin(name)
         if (yield from stream.next_is(block)):
@@ -113,7 +120,8 @@ class Tags:
             yield from stream.blank()
             yield from stream.arguments(markers(end, self.end_call))
             yield from stream.blank()
-            yield from stream.take(end)
+            if not (yield from stream.take(end)):
+                stream.cut(end)
         else:
             yield from stream.arguments(self.ends)
 
@@ -125,21 +133,29 @@ class Tags:
         comma = ""
         while True:
             yield from stream.blank()
-            if (yield from stream.next_is(self.end_call, *self.section[1:])):
+            if (yield from stream.next_is(self.end_call, *self.section[1:])) or self._is_cut(stream):
                 stream.say("}")
                 return True
             if not (yield from stream.take(self.argument.opening)):
+                stream.cut(*self.others)
                 return False
             header = yield from self._header(stream, self.argument)
+            if stream.over and not (yield from stream.more()):
+                return False
             name = self._name_in(self.argument, header)
             if self.value:
                 yield from stream.blank()
                 if not (yield from stream.take(self.value)):
+                    stream.cut(self.value)
                     return False
             stream.say(f"{comma}{quoted(name)}: ")
             comma = ", "
             if not (yield from self._value(stream, *self._types(header, schema, name))):
                 return False
+
+    def _is_cut(self, stream: CallStream) -> bool:
+        """Whether the end of the text cuts what ends a call here."""
+        return stream.ended and not stream.over and self.ends_call(stream.text[stream.at :])
 
     def _types(self, header: str, schema: Schema, name: str) -> tuple[frozenset[str] | None, bool]:
         """Return the types that a value may have, and whether it may be JSON where they do not tell."""
@@ -151,10 +167,11 @@ class Tags:
         """Say a value as JSON, a string as it comes; return whether it is whole."""
         if self.cdata and (yield from self._opens_cdata(stream)):
             text = yield from stream.before(markers(_END_CDATA))
-            yield from stream.take(_END_CDATA)
-            stream.say(typed(text, types, guess=guess))
+            closed = yield from stream.take(_END_CDATA)
+            value = typed(text, types, guess=guess)
+            stream.say(value if closed else value.removesuffix('"'))
             yield from stream.blank()
-            return bool((yield from stream.take(self.end_value)))
+            return bool((yield from stream.take(self.end_value))) or stream.cut(self.end_value)
         streams = types == _STRING or (types is None and not guess)
         trimmer, text = Trimmer(self.trim), ""
         stream.say('"' if streams else "")
@@ -163,9 +180,9 @@ class Tags:
             edge, marker = ends.find(stream.text, stream.at)
             whole = marker == self.end_value or (bool(marker) and (yield from self._ends_call(stream, edge)))
             waits = not marker and (yield from stream.more())
-            edge += 0 if whole or waits else len(marker) if marker else len(stream.text) - edge
+            edge += 0 if whole else len(marker)
             part = trimmer.feed(stream.text[stream.at : edge])
-            stream.at = edge
+            stream.at = edge if marker or waits else len(stream.text)
             stream.settle()
             if streams:
                 stream.say(quoted(part)[1:-1])
@@ -173,8 +190,11 @@ class Tags:
                 text += part
             if not (marker or waits):
                 break
-        if whole or not streams:
-            stream.say('"' if streams else typed(text, types, guess=guess))
+        if streams:
+            stream.say('"' if whole else "")
+        elif whole or text:
+            value = typed(text, types, guess=guess)
+            stream.say(value if whole else value.removesuffix('"'))
         if whole:
             yield from stream.take(self.end_value)
         return whole
@@ -192,5 +212,5 @@ class Tags:
         start = stream.at
         yield from stream.blank()
         opens = bool((yield from stream.take(_CDATA)))
-        stream.at = stream.at if opens else start
+        stream.at = stream.at if opens or stream.cut(_CDATA) else start
         return opens

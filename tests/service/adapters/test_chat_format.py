@@ -24,7 +24,6 @@ from service.text.answer import AnswerForm
 from service.text.parser import Parser
 from service.text.pieces import CallText, Ended, Text
 from service.text.tokenizer import Tokenizer
-from service.text.tools.registry import SYNTAXES
 from service.text.tools.syntax import ToolSyntax
 from service.types import (
     Constraint,
@@ -42,6 +41,7 @@ from service.types import (
 from tests.service.adapters.families import CONVERSATION, TOKENS, USER, chat_format, published
 from tests.service.text.grammars import drawn, favourites, problem
 from tests.service.text.tokenizers import HARMONY, byte_fallback, byte_level
+from tests.service.text.tools.formats import SYNTAXES
 
 NO_TOOLS = ToolUse()
 

@@ -272,3 +272,33 @@ def test_a_schema_that_is_no_json_is_refused(text: str) -> None:
     with pytest.raises(InvalidField) as caught:
         conversation(published("qwen3")).tools([Tool("a", "", "{}"), Tool("b", "", text)])
     assert caught.value.field == "tools[1].parameters_json"
+
+
+@pytest.mark.parametrize(
+    ("name", "messages", "refused"),
+    [
+        ("gemma-4", [USER, RESULT], 1),
+        ("gemma-4", [SYSTEM, USER, CALL, replace(RESULT, tool_call_id="c2")], 3),
+        ("gemma-4", [USER, CALL, RESULT, replace(RESULT, tool_call_id="c2")], 3),
+        ("gemma-4", [USER, CALL, replace(RESULT, tool_call_id="c2", name="look")], None),
+        ("gemma-4", [USER, CALL, RESULT], None),
+        ("gemma-4", [USER, RESULT, CALL], 1),
+        ("gpt-oss", [USER, RESULT], 1),
+        ("gpt-oss", [USER, CALL, replace(RESULT, tool_call_id="c2")], None),
+        ("qwen3", [USER, RESULT], None),
+        ("qwen3", [USER, CALL, replace(RESULT, tool_call_id="c2")], None),
+        ("phi-4", [USER, RESULT], None),
+    ],
+)
+def test_a_result_whose_call_is_missing_is_named_where_the_template_needs_it(
+    name: str, messages: list[Message], refused: int | None
+) -> None:
+    """Only there; all that is taken shows."""
+    template = ChatTemplate(published(name), TOKENS)
+    spoken = Conversation(template)
+    if refused is None:
+        assert "42" in template.render(spoken.messages(messages), tools=None, kwargs={})
+    else:
+        with pytest.raises(InvalidField) as raised:
+            spoken.messages(messages)
+        assert raised.value.field == f"messages[{refused}].tool_call_id"

@@ -14,22 +14,21 @@ def habits(source: str) -> Habits:
 @pytest.mark.parametrize(
     ("name", "tools", "calls"),
     [
-        ("qwen3", True, ("", False, True, False, True, True)),
-        ("gpt-oss", True, ("", False, True, False, True, False)),
-        ("mistral-nemo", True, ("", False, True, True, True, True)),
-        ("ministral-3-reasoning", True, ("", False, True, False, True, True)),
-        ("deepseek-v3.1", False, ("", False, True, False, True, True)),
-        ("r1-distill", False, (None, True, True, False, False, False)),
+        ("qwen3", True, CallHabits("", False, True, False, True, True, True, True, True)),
+        ("gpt-oss", True, CallHabits("", False, True, False, True, False, True, False, True)),
+        ("gemma-4", True, CallHabits("", False, True, False, True, True, True, False, False)),
+        ("mistral-nemo", True, CallHabits("", False, True, True, True, True, True, True, True)),
+        ("ministral-3-reasoning", True, CallHabits("", False, True, False, True, True, True, True, True)),
+        ("deepseek-v3.1", False, CallHabits("", False, True, False, True, True, True, True, True)),
+        ("r1-distill", False, CallHabits(None, True, True, False, False, False, True, True, True)),
         ("phi-4", False, None),
     ],
 )
-def test_published_templates(
-    name: str, tools: bool, calls: tuple[str | None, bool, bool, bool, bool, bool] | None
-) -> None:
-    """Whether they show tools, and how they want calls."""
+def test_published_templates(name: str, tools: bool, calls: CallHabits | None) -> None:
+    """Whether they show tools, and how they want calls and results."""
     found = habits(published(name))
     assert found.tools is tools
-    assert found.calls == (CallHabits(*calls, results=True) if calls else None)
+    assert found.calls == calls
 
 
 def test_tools_that_are_read_and_not_shown_are_not_known() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.errors import Unavailable
 from service.servicers.drain import Drain
@@ -39,6 +40,15 @@ async def test_time_runs_out() -> None:
     drain = Drain()
     with drain.admitted():
         assert not await drain.finish(0.01)
+
+
+async def test_the_log_says_how_many_run() -> None:
+    """Once, when draining begins."""
+    drain = Drain()
+    with capture_logs() as logs, drain.admitted():
+        await drain.finish(0.01)
+        await drain.finish(0.01)
+    assert logs == [{"event": "draining", "running": 1, "drain_s": 0.01, "log_level": "info"}]
 
 
 async def test_a_call_that_fails_has_ended() -> None:

@@ -8,6 +8,7 @@ from service.adapters.base import THINK
 from service.adapters.gemma import GEMMA4
 from service.adapters.gpt_oss import GPT_OSS
 from service.adapters.granite import GRANITE
+from service.adapters.kimi import KIMI_K3
 from service.text.markup import Kind, Markup, Splitter
 
 many = settings(deadline=None, max_examples=200)
@@ -82,7 +83,10 @@ def test_text_without_markers_is_not_touched(name: str, text: str) -> None:
         ("<think>a</think>b<think>c</think>", "a", "b<think>c</think>"),
         ("yes</think>", "", "yes</think>"),
         ("<think>cut\n", "cut\n", ""),
-        ("<think>cut</thi", "cut</thi", ""),
+        ("<think>cut\n</thi", "cut", ""),
+        ("<think>cut</thx", "cut</thx", ""),
+        ("<think>1 <", "1 <", ""),
+        ("<think>a\n<thi", "a\n<thi", ""),
         ("<thi", "", "<thi"),
         ("<think>a<think>b</think>c", "a<think>b", "c"),
         ("\n\n yes", "", "\n\n yes"),
@@ -141,6 +145,8 @@ def test_harmony_may_reason_again() -> None:
         ("<think>hm</think>\n<response>yes\n</response>", "hm", "yes"),
         ("<think>hm</think>yes</response>", "hm", "yes</response>"),
         ("<response>yes", "", "yes"),
+        ("<response>yes\n</resp", "", "yes"),
+        ("<think>hm</think>\n<resp", "hm", "<resp"),
         ("say <response>", "", "say <response>"),
         ("<response>a\n\nb\n", "", "a\n\nb\n"),
     ],
@@ -154,6 +160,13 @@ def test_gemma_channel() -> None:
     """Gemma 4 thinks in a channel, also after it has said something."""
     text = "<|channel>thought\nhm\n<channel|>yes<|channel>thought\nwell<channel|>no"
     assert sorted_out(GEMMA4.markup, text) == ("hmwell", "yesno")
+
+
+def test_kimi_k3_markers() -> None:
+    """The end of the message is a marker too, also where it is cut."""
+    opening, think = "<|open|>response<|sep|>", "<|open|>think<|sep|>hm<|close|>think<|sep|>"
+    assert sorted_out(KIMI_K3.markup, f"{think}{opening}yes<|close|>response<|sep|><|close|>mess") == ("hm", "yes")
+    assert sorted_out(KIMI_K3.markup, f"{think}{opening}yes<|close|>resp") == ("hm", "yes")
 
 
 def test_text_comes_out_at_once() -> None:

@@ -409,6 +409,19 @@ def test_a_choice_with_calls_says_so_unless_it_was_cut(end: FinishReason, reason
     assert len(told(pieces)) == parser.completion_tokens == len(ids(CALL)) + (stop is not None)
 
 
+@pytest.mark.parametrize("end", range(CALL.index("</tool_call>"), len(CALL)))
+def test_tokens_of_a_closing_marker_that_is_cut_are_the_calls(end: int) -> None:
+    """The call is whole, nothing is text, and the log-probabilities of the marker's tokens are told with the call."""
+    tokens = byte_tokens(byte_level(), CALL[:end])
+    parser = Parser(byte_level(), Stopping(), calls=HERMES.reader(TOOLS))
+    logprobs = [Logprob(-float(place)) for place in range(len(tokens))]
+    pieces = [piece for pair in zip(tokens, logprobs, strict=True) for piece in parser.feed([pair[0]], [pair[1]])]
+    call, ended = merged(pieces + parser.end(LENGTH))
+    assert isinstance(call, CallText)
+    assert (call.arguments, list(call.token_ids), list(call.logprobs)) == ('{"city": "STOP"}', tokens, logprobs)
+    assert ended == Ended(LENGTH)
+
+
 def test_a_choice_whose_call_was_none_ends_as_ever() -> None:
     """A broken call is text, and nothing else."""
     _, pieces = parse(ids("<tool_call>oops"), syntax=HERMES, end=(STOP, token("</s>")))

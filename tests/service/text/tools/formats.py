@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from service.text.tools.registry import FORMATS, TEMPLATES, VOCABULARIES
 from service.text.tools.syntax import Arguments, Began, Closed, Event, Plain, ToolSyntax
 from service.types import Tool
 
@@ -32,6 +33,13 @@ TOOLS = (
     ),
     Tool("now", "", "{}"),
 )
+
+SYNTAXES = tuple(
+    {
+        syntax.name: syntax for syntax in (*FORMATS.values(), *(syntax for _, syntax in (*TEMPLATES, *VOCABULARIES)))
+    }.values()
+)
+"""All of them."""
 
 Values = Mapping[str, Any]
 Calls = Sequence[tuple[str, Values]]

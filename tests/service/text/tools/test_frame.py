@@ -12,11 +12,10 @@ from llguidance import LLMatcher, LLTokenizer
 
 from service.text.tokenizer import Tokenizer
 from service.text.tools.hermes import HERMES
-from service.text.tools.registry import SYNTAXES
 from service.text.tools.syntax import Literal, ToolSyntax
 from service.types import Tool
 from tests.service.text.tokenizers import byte_level
-from tests.service.text.tools.formats import Call, folded, read
+from tests.service.text.tools.formats import SYNTAXES, Call, folded, read
 
 SCHEMAS: dict[str, object] = {
     "plain": {

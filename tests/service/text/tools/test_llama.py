@@ -9,8 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llguidance import LLMatcher
 
+from service.adapters.base import THINK
+from service.text.grammar import Lead, of_strict_tools
+from service.text.outline import Outline
 from service.text.tools.llama import LLAMA, LLAMA4
-from service.types import Tool
+from service.text.tools.syntax import ToolSyntax
+from service.types import Tool, ToolMode, ToolUse
 from tests.service.text.grammars import drawn, favourites, takes
 from tests.service.text.tokenizers import byte_level
 from tests.service.text.tools.formats import TOOLS, folded, read
@@ -201,3 +205,16 @@ def test_very_many_strict_tools_are_held_too(count: int) -> None:
     assert takes(grammar, '{"x": 1}') is (count == 100)
     assert takes(grammar, "[1]") is (count == 100)
     assert takes(grammar, "Hello {there}.")
+
+
+@pytest.mark.parametrize("before", ["", "\n", "\n\n", "\n\n\n", "<think>hm</think>", "<think>hm</think>\n\n"])
+@pytest.mark.parametrize("syntax", [LLAMA, LLAMA4], ids=lambda syntax: syntax.name)
+def test_a_call_may_follow_reasoning_and_blanks(syntax: ToolSyntax, before: str) -> None:
+    """Beside free text that may begin with the same blanks; a stranger to the schema may not."""
+    lead = Lead(Outline.of(THINK), is_open=False, may_reason=True)
+    grammar = of_strict_tools(ToolUse(STRICT, ToolMode.AUTO), syntax, byte_level(), lead).text
+    assert takes(grammar, before + '{"name": "look", "parameters": {"n": 7}}')
+    assert takes(grammar, before + '{"name":"now", "parameters":{}}; {"name": "look", "parameters": {"n": 7}}')
+    assert not takes(grammar, before + '{"name": "look", "parameters": {"n": 12}}')
+    assert takes(grammar, before + '{"name": "Bob"}')
+    assert takes(grammar, before + "words")

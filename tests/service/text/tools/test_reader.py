@@ -1,5 +1,7 @@
 """Tests of reading calls in all formats, as they form and whole."""
 
+# ruff: noqa: RUF001 - the bars in DeepSeek's tokens are fullwidth ones
+
 import importlib
 import json
 import re
@@ -10,10 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.text.tools.registry import SYNTAXES
 from service.text.tools.stream import MAX_HELD
 from service.text.tools.syntax import Arguments, Began, Plain, ToolSyntax
-from tests.service.text.tools.formats import TOOLS, WRITTEN, Calls, as_openai, folded, read
+from tests.service.text.tools.formats import SYNTAXES, TOOLS, WRITTEN, Calls, as_openai, folded, read
 
 many = settings(deadline=None, max_examples=60)
 every_syntax = pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda syntax: syntax.name)
@@ -120,6 +121,44 @@ def test_what_is_broken_does_not_depend_on_the_cut(
         assert whole[0] == broken
 
 
+@every_syntax
+def test_what_the_end_cuts_is_a_call_or_text(syntax: ToolSyntax) -> None:
+    """Before a call begins all of it is text; from then on none is, and its arguments go on to those of the whole."""
+    before = "" if syntax.name == "llama" else "Sure.\n"
+    call = WRITTEN[syntax.name].write([("get_weather", {"city": "Köln <3", "note": "a b"})])
+    _, (whole,) = folded(read(syntax, [before + call]))
+    for end in range(len(call)):
+        text = before + call[:end]
+        said, made = folded(read(syntax, [text]))
+        assert (said, [other.arguments for other in made]) == streamed(syntax, text)
+        if not made:
+            assert said == text
+        else:
+            assert said == before.strip()
+            assert made[0].name == whole.name
+            assert whole.arguments.startswith(made[0].arguments), text
+
+
+@every_syntax
+def test_a_call_is_whole_though_the_end_cuts_its_closing_marker(syntax: ToolSyntax) -> None:
+    """What there is of the marker is none of the text, whether it follows at once or on a line of its own."""
+    calls = WRITTEN[syntax.name].write([("now", {}), ("get_weather", {"city": "Köln"})])
+    expected = folded(read(syntax, [calls]))
+    marker = re.search(r"</?[^<>/]*>?$", calls)
+    for end in range(marker.start() + 2 if marker else len(calls), len(calls)):
+        said, made = folded(read(syntax, [calls[:end]]))
+        assert (said, [other.arguments for other in made]) == streamed(syntax, calls[:end])
+        assert (said, [(call.name, call.arguments) for call in made]) == (
+            expected[0],
+            [(call.name, call.arguments) for call in expected[1]],
+        )
+
+
+def streamed(syntax: ToolSyntax, text: str) -> tuple[str, list[str]]:
+    said, made = folded(read(syntax, list(text)))
+    return said, [call.arguments for call in made]
+
+
 WEATHER = '{"city": "Köln"}'
 HERMES_CALL = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
 BROKEN = {
@@ -128,6 +167,74 @@ BROKEN = {
     "no name": ("hermes", '<tool_call>{"arguments": {}}</tool_call>', '<tool_call>{"arguments": {}}</tool_call>', []),
     "cut in its name": ("hermes", 'a <tool_call>{"name": "ge', 'a <tool_call>{"name": "ge', []),
     "cut in its marker": ("hermes", "a\n<tool_c", "a\n<tool_c", []),
+    "cut in the opening marker of the next": ("hermes", f"{HERMES_CALL}\n<tool_c", "<tool_c", [("now", "{}")]),
+    "cut in its closing marker after a text": (
+        "hermes",
+        '<tool_call>{"name": "f", "arguments": {}}} and </tool_c',
+        "} and </tool_c",
+        [("f", "{}")],
+    ),
+    "cut in the closing marker of broken arguments": (
+        "hermes",
+        '<tool_call>{"name": "f", "arguments": {"a": [1}</tool_c',
+        "",
+        [("f", '{"a": [1}')],
+    ),
+    "cut in a string that may go on so": (
+        "hermes",
+        '<tool_call>{"name": "f", "arguments": {"a": "</to',
+        "",
+        [("f", '{"a": "</to')],
+    ),
+    "cut in the rest of its object": (
+        "hermes",
+        '<tool_call>{"name": "f", "arguments": {}, "id": "x',
+        "",
+        [("f", "{}")],
+    ),
+    "cut after a comma": ("mistral", '[TOOL_CALLS][{"name": "f"}, ', "", [("f", "{}")]),
+    "cut after a bracket": ("mistral", '[TOOL_CALLS]f[ARGS]{"a": [', "", [("f", '{"a": [')]),
+    "cut after a semicolon": ("llama", '{"name": "now", "parameters": {}}; ', "", [("now", "{}")]),
+    "cut in the end of its section": (
+        "deepseek_v31",
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{}<｜tool▁call▁end｜>\n<｜tool▁calls▁e",
+        "",
+        [("f", "{}")],
+    ),
+    "cut in a name that may go on": ("glm47", "<tool_call>get_wea", "<tool_call>get_wea", []),
+    "cut in the marker after a name": ("glm47", "<tool_call>now</tool_", "", [("now", "{}")]),
+    "cut before an argument or the end": ("glm47", "<tool_call>now<", "<tool_call>now<", []),
+    "cut in the end of a call without arguments": (
+        "qwen3_coder",
+        "<tool_call>\n<function=now>\n</func",
+        "",
+        [("now", "{}")],
+    ),
+    "cut in a value that is no string": (
+        "qwen3_coder",
+        "<function=get_weather>\n<parameter=days>\n2\n</para",
+        "",
+        [("get_weather", '{"days": 2')],
+    ),
+    "cut in a CDATA section": (
+        "minicpm5",
+        '<function name="get_weather"><param name="city"><![CDATA[a<b]]',
+        "",
+        [("get_weather", '{"city": "a<b')],
+    ),
+    "cut in a JSON block": (
+        "kimi_k3",
+        '<|open|>tools<|sep|><|open|>call tool="now"<|sep|><|open|>json type="object"<|sep|>{}<|close|>js',
+        "",
+        [("now", "{}")],
+    ),
+    "cut in a scalar": ("gemma4", "<|tool_call>call:get_weather{days:2<tool_c", "", [("get_weather", '{"days": 2')]),
+    "cut in a list of Python's": (
+        "pythonic",
+        "<|tool_call_start|>[get_weather(city='Köln', tags=",
+        "",
+        [("get_weather", '{"city": "Köln", "tags": ')],
+    ),
     "cut in its arguments": ("hermes", '<tool_call>{"name": "f", "arguments": {"a": "x', "", [("f", '{"a": "x')]),
     "arguments without an end": (
         "hermes",

@@ -5,7 +5,8 @@
 import pytest
 
 from service.adapters.base import ToolFormat
-from service.text.tools.registry import FORMATS, SYNTAXES, knows_tools, tool_syntax
+from service.text.tools.registry import FORMATS, knows_tools, tool_syntax
+from tests.service.text.tools.formats import SYNTAXES
 
 TOOLS = "{% if tools %}{{ tools | tojson }}{% endif %}"
 

@@ -68,12 +68,14 @@ def test_only_notes_on_formats_are_dropped() -> None:
         "properties": {
             "format": {"type": "string", "format": "zip-code", "default": {"format": "zip-code"}},
             "day": {"type": "string", "format": "date"},
+            "link": {"type": "string", "format": "uri-reference"},
         }
     }
     kept = json.loads(arguments_schema(Tool("t", "", json.dumps(schema))))["properties"]
     assert kept == {
         "format": {"type": "string", "default": {"format": "zip-code"}},
         "day": {"type": "string", "format": "date"},
+        "link": {"type": "string", "format": "uri-reference"},
     }
 
 
