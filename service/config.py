@@ -1,9 +1,11 @@
 """What the service is told on its command line and in its TOML file, as one frozen record."""
 
+import math
 import os
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -12,6 +14,7 @@ from service.errors import SetupError
 BUILT_IN_MODEL = "smollm2-135m-instruct"
 """Alias of the model that is served where none is configured."""
 DEFAULT_LISTEN = "127.0.0.1:50051"
+_MAX_PORT = 65535
 
 
 def default_cache_dir() -> Path:
@@ -28,6 +31,11 @@ def _check_memory(kv_cache_bytes: int | None, prefix_cache_bytes: int | None) ->
         raise ValueError("prefix_cache_bytes must be at least 0")
 
 
+def _check_ttl(ttl_s: float | None) -> None:
+    if ttl_s is not None and not 0 < ttl_s < math.inf:
+        raise ValueError("ttl_s must be above 0")
+
+
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One model: a local MLX folder (`path`), a Hugging Face repository (`repo`), or the built-in one (neither)."""
 
@@ -41,6 +49,16 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Instead of the service's own setting, for this model."""
     prefix_cache_bytes: int | None = None
     """Instead of the service's own setting, for this model."""
+    pinned: bool = False
+    """Whether it stays in memory, whoever else needs room."""
+    preload: bool = True
+    """Whether it is loaded before the service says that it is ready; else the first request for it loads it."""
+    ttl_s: float | None = None
+    """Instead of the service's own setting, for this model."""
+    trust_remote_code: bool = False
+    """Whether a program that the model brings may be run."""
+    loras: dict[str, str] = {}
+    """Folders of the LoRAs that are loaded with it, by their names."""
 
     def __post_init__(self) -> None:
         if not self.name or any(character.isspace() for character in self.name):
@@ -55,6 +73,9 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"model {self.name!r} has a revision and no repo")
         if self.context_length is not None and self.context_length < 1:
             raise ValueError(f"model {self.name!r} must have a context_length of at least 1")
+        _check_ttl(self.ttl_s)
+        if any(not name or any(c.isspace() or c == ":" for c in name) or not path for name, path in self.loras.items()):
+            raise ValueError(f"loras of model {self.name!r} must be folders by names, which are words without a colon")
         _check_memory(self.kv_cache_bytes, self.prefix_cache_bytes)
 
     @property
@@ -73,10 +94,18 @@ class ServiceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Choices that one model decodes at a time."""
     max_queued: int = 256
     """Requests that may wait until one model admits them."""
+    memory_bytes: int | None = None
+    """Memory for all models together, their keys and values and their processes; None is what the device has for it."""
+    model_folders: tuple[str, ...] = ()
+    """Folders whose models callers may name."""
+    ttl_s: float | None = None
+    """A model that nobody has used for so long is unloaded; None keeps it."""
+    spare: Literal["auto", "always", "never"] = "auto"
+    """Whether an engine process is kept ready for the next load; "auto" does while some model is not in memory."""
     prefill_chunk: int | None = None
     """Tokens of a prompt that one step processes at most; None lets the engine decide from the device."""
     kv_cache_bytes: int | None = None
-    """Memory for keys and values, of each model; None lets the engine decide from what the machine has."""
+    """Memory for keys and values, of each model; None is a fair part of what the weights leave."""
     prefix_cache_bytes: int | None = None
     """The part of it for prompts that may come again; 0 is none, None lets the engine decide."""
     engine_threads: int = 1
@@ -84,6 +113,8 @@ class ServiceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_request_bytes: int = 16 << 20
     heartbeat_timeout_s: float = 30.0
     """An engine that is silent for longer is reported as not serving."""
+    hang_timeout_s: float = 60.0
+    """One that is silent for longer is killed and started again."""
     drain_s: float = 600.0
     """How long running streams may take to finish after SIGTERM."""
     log_level: str = "info"
@@ -93,16 +124,22 @@ class ServiceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("listen must name at least one address")
         for address in self.listen:
             _check_address(address)
-        if not self.models:
-            raise ValueError("models must name at least one model")
-        names = [model.name for model in self.models]
-        if len(set(names)) < len(names):
-            raise ValueError("two models have the same name")
-        for name in ("max_running", "max_queued", "prefill_chunk", "engine_threads", "max_request_bytes"):
+        _check_models(self.models)
+        for name in (
+            "max_running",
+            "max_queued",
+            "prefill_chunk",
+            "engine_threads",
+            "max_request_bytes",
+            "memory_bytes",
+        ):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1")
         _check_memory(self.kv_cache_bytes, self.prefix_cache_bytes)
-        for name in ("heartbeat_timeout_s", "drain_s"):
+        _check_ttl(self.ttl_s)
+        if "" in self.model_folders:
+            raise ValueError("model_folders must not have an empty path")
+        for name in ("heartbeat_timeout_s", "hang_timeout_s", "drain_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0")
         if self.log_level not in {"debug", "info", "warning", "error"}:
@@ -133,11 +170,21 @@ def parse_model(text: str) -> ModelConfig:
     name, equals, source = text.partition("=")
     try:
         if not equals:
+            if name != BUILT_IN_MODEL:
+                raise SetupError(f"--model {text} is not ALIAS=SOURCE")
             return ModelConfig(name)
         is_path = source.startswith((".", "/", "~")) or source.count("/") != 1 or Path(source).exists()
         return ModelConfig(name, path=source) if is_path else ModelConfig(name, repo=source)
     except ValueError as error:
         raise SetupError(f"--model {text}: {error}") from error
+
+
+def _check_models(models: Collection[ModelConfig]) -> None:
+    if not models:
+        raise ValueError("models must name at least one model")
+    names = [model.name for model in models]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"two models have the same name, {twice!r}")
 
 
 def _check_address(address: str) -> None:
@@ -146,5 +193,7 @@ def _check_address(address: str) -> None:
             raise ValueError("listen address 'unix:' names no path")
         return
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - the largest port
+    if not host or not (port.isascii() and port.isdigit()):
         raise ValueError(f"listen address {address!r} is neither HOST:PORT nor unix:PATH")
+    if len(port) > len(str(_MAX_PORT)) or int(port) > _MAX_PORT:
+        raise ValueError(f"listen address {address!r} must have a port of 0 to {_MAX_PORT}")

@@ -69,6 +69,19 @@ class InsufficientMemory(ServiceError):
         self.available = available
 
 
+class ModelTooLarge(ServiceError):
+    """A model can never fit into the memory that the service has for models. Both figures are in bytes."""
+
+    def __init__(self, model: str, needed_bytes: int, available_bytes: int) -> None:
+        super().__init__(
+            f"model {quoted(model)} needs {needed_bytes} bytes of memory, and at most {max(available_bytes, 0)} bytes "
+            "can be made free for it"
+        )
+        self.model = model[:MAX_QUOTED]
+        self.needed_bytes = needed_bytes
+        self.available_bytes = max(available_bytes, 0)
+
+
 class DeadlineExceeded(ServiceError):
     """The request could not be started or finished in the time that the caller gave it."""
 
@@ -82,6 +95,23 @@ class UnknownModel(ServiceError):
     def __init__(self, name: str) -> None:
         super().__init__(f"there is no model {quoted(name)}")
         self.name = name[:MAX_QUOTED]
+
+
+class UnknownLora(ServiceError):
+    """A model has no LoRA of this name."""
+
+    def __init__(self, model: str, name: str) -> None:
+        super().__init__(f"model {quoted(model)} has no LoRA {quoted(name)}")
+        self.model = model[:MAX_QUOTED]
+        self.name = name[:MAX_QUOTED]
+
+
+class PathNotAllowed(ServiceError):
+    """A caller named a path that is outside of the folders that models may come from."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{quoted(path)} is not in a folder that models may be loaded from")
+        self.path = path[:MAX_QUOTED]
 
 
 class NoChatTemplate(ServiceError):

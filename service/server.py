@@ -12,6 +12,8 @@ from mlx_grpc.v1 import (
     admin_pb2_grpc,
     generation_pb2,
     generation_pb2_grpc,
+    loras_pb2,
+    loras_pb2_grpc,
     models_pb2,
     models_pb2_grpc,
     tokenizer_pb2,
@@ -25,6 +27,7 @@ from service.servicers.drain import Drain
 from service.servicers.generation import GenerationServicer
 from service.servicers.guard import Guard
 from service.servicers.health import SERVICE_NAME, HealthServicer
+from service.servicers.loras import LoraServicer
 from service.servicers.models import ModelServicer
 from service.servicers.reflection import add_reflection
 from service.servicers.tokenizer import TokenizerServicer
@@ -33,7 +36,7 @@ log = structlog.get_logger()
 
 _SERVICES = [
     file.DESCRIPTOR.package + "." + name
-    for file in (generation_pb2, models_pb2, tokenizer_pb2, admin_pb2)
+    for file in (generation_pb2, models_pb2, loras_pb2, tokenizer_pb2, admin_pb2)
     for name in file.DESCRIPTOR.services_by_name
 ]
 
@@ -43,11 +46,12 @@ _CUT_S = 1.0
 
 
 class Server:
-    """The service. `start` returns once every model is loaded; `stop` lets what runs finish first."""
+    """The service. `start` returns once the models are there that are to be; `stop` lets what runs finish first."""
 
     def __init__(self, config: ServiceConfig) -> None:
         self._config = config
         self._drain = Drain()
+        self._is_started = False
         self._health = HealthServicer()
         self._pool = ModelPool(config, self._update_health)
         self._server = aio.server(interceptors=[Guard()], options=_options(config))
@@ -63,6 +67,8 @@ class Server:
         self._update_health()
         await self._server.start()
         await self._pool.start()
+        self._is_started = True
+        self._update_health()
 
     async def stop(self, drain_s: float) -> None:
         """Turn new calls away, wait up to `drain_s` for those that run, cut the rest, end the engines."""
@@ -89,7 +95,8 @@ class Server:
     def _add_servicers(self) -> None:
         server, pool, drain = self._server, self._pool, self._drain
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(GenerationServicer(pool, drain), server)
-        models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(pool), server)
+        models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._config, pool), server)
+        loras_pb2_grpc.add_LoraServiceServicer_to_server(LoraServicer(self._config, pool), server)
         tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server(TokenizerServicer(pool), server)
         admin = AdminServicer(self._config, pool, drain, self.addresses)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
@@ -97,11 +104,16 @@ class Server:
         add_reflection([*_SERVICES, SERVICE_NAME], server)
 
     def _update_health(self) -> None:
-        """The server and its services are serving while every model is; each model has a name of its own too."""
-        names = dict.fromkeys(("", *_SERVICES), self._pool.models)
-        names |= {f"model/{model.name}": [model] for model in self._pool.models}
+        """Each model has a name: it is serving while it takes requests, or would be loaded for one.
+
+        The server and its services are once all are that it starts with, and then while any is.
+        """
+        models = self._pool.models
+        enough = any if self._is_started else all
         is_open = not self._drain.begun
-        self._health.update({name: is_open and all(m.is_serving for m in models) for name, models in names.items()})
+        serving = dict.fromkeys(("", *_SERVICES), is_open and enough(model.is_available for model in models))
+        serving |= {f"model/{model.name}": is_open and model.is_available for model in models}
+        self._health.update(serving)
 
 
 def _is_served(path: str) -> bool:

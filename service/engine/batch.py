@@ -137,7 +137,7 @@ class Batch:
         """Begin a step; the device works on it while the caller goes on."""
         if self._bands and self._pending is None:
             tokens = mx.array([[row.last_token] for row in self.rows])
-            self._pending = self._forward.start(tokens, self._cache)
+            self._pending = self._forward.start(tokens, self._cache, [row.lora for row in self.rows])
             prepare([row.constraint for row in self.rows if row.constraint is not None and row.forced is None])
 
     def collect(self) -> list[Drawn]:

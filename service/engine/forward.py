@@ -7,6 +7,7 @@ import numpy as np
 from mlx.nn.layers.base import Module
 
 from service.engine.head import Glance, HostHead, host_head
+from service.engine.loras import Loras
 from service.engine.nucleus import Logits
 from service.engine.patches import suit_cpu
 from service.engine.sequence import LayerCache
@@ -21,26 +22,29 @@ class Forward:
     def __init__(self, model: Module) -> None:
         """`model` maps token ids to logits of shape (rows, tokens, vocabulary)."""
         self.model = model
+        self.loras = Loras(model)
         self._head: HostHead | None = None
         if mx.default_device() == mx.cpu:
             suit_cpu(model)
             self._head = host_head(model)
 
-    def prefill(self, tokens: mx.array, cache: list[LayerCache]) -> None:
+    def prefill(self, tokens: mx.array, cache: list[LayerCache], loras: Items[int] = ()) -> None:
         """Put tokens into the caches. Nothing is computed until the caches are evaluated, and then not the head."""
-        self.model(tokens, cache=cache)
+        self.logits(tokens, cache, loras)
 
-    def logits(self, tokens: mx.array, cache: list[LayerCache]) -> mx.array:
-        """Logits after each token."""
-        logits: mx.array = self.model(tokens, cache=cache)
+    def logits(self, tokens: mx.array, cache: list[LayerCache], loras: Items[int] = ()) -> mx.array:
+        """Logits after each token. `loras` are the numbers of the rows' LoRAs, nothing where none has one."""
+        with self.loras.of(loras):
+            logits: mx.array = self.model(tokens, cache=cache)
         return logits
 
-    def start(self, tokens: mx.array, cache: list[LayerCache]) -> "Pending":
+    def start(self, tokens: mx.array, cache: list[LayerCache], loras: Items[int] = ()) -> "Pending":
         """Begin to compute the logits after the last token of each row."""
-        if self._head is not None and self._head.suits(len(tokens)):
-            pending = Pending(self.model.model(tokens, cache=cache)[:, -1, :], self._head)
+        if self._head is not None and self._head.suits(len(tokens)) and not self.loras.change_head(loras):
+            with self.loras.of(loras):
+                pending = Pending(self.model.model(tokens, cache=cache)[:, -1, :], self._head)
         else:
-            pending = Pending(self.logits(tokens, cache)[:, -1, :].astype(mx.float32))
+            pending = Pending(self.logits(tokens, cache, loras)[:, -1, :].astype(mx.float32))
         mx.async_eval(pending.array)  # type: ignore[no-untyped-call]
         return pending
 

@@ -73,6 +73,29 @@ class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):
     grammar: str = ""
     """What the output must be, reasoning and tool calls included: a grammar of llguidance, in Lark or as its JSON."""
     thinking: Thinking | None = None
+    lora: str = ""
+    """The name of a LoRA that has been loaded; empty for none."""
+
+
+class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
+    """Loads the model in `folder`; the first command, answered by `Loading` events and then `Loaded` or `Refused`.
+
+    Made files go under `cache_dir`. Of the `reserved_bytes` for all that the process takes, keys and values get
+    `kv_bytes`, or with None what is left of them; `prefix_bytes` and `prefill_chunk` are the engine's to decide when
+    None.
+    """
+
+    folder: str
+    cache_dir: str
+    max_running: int
+    reserved_bytes: int
+    kv_bytes: int | None = None
+    prefix_bytes: int | None = None
+    prefill_chunk: int | None = None
+    trust_remote_code: bool = False
+    """Whether the model may bring a program of its own."""
+    background: bool = False
+    """Whether the load yields to other processes."""
 
 
 class Abort(msgspec.Struct, frozen=True, array_like=True, tag="abort"):
@@ -89,11 +112,24 @@ class ClearCache(msgspec.Struct, frozen=True, array_like=True, tag="clear"):
     """Empties the prefix cache; answered by `Cleared`."""
 
 
+class LoadLora(msgspec.Struct, frozen=True, array_like=True, tag="load_lora"):
+    """Loads a LoRA from the folder `path`, while sequences run; answered by `LoraLoaded` or `LoraRefused`."""
+
+    name: str
+    path: str
+
+
+class UnloadLora(msgspec.Struct, frozen=True, array_like=True, tag="unload_lora"):
+    """Takes a LoRA off; answered by `LoraUnloaded`, or by `LoraRefused` while sequences use it."""
+
+    name: str
+
+
 class Shutdown(msgspec.Struct, frozen=True, array_like=True, tag="shutdown"):
     """Ends the process."""
 
 
-Command = Submit | Abort | ClearCache | Shutdown
+Command = Load | Submit | Abort | ClearCache | LoadLora | UnloadLora | Shutdown
 
 
 class Defaults(msgspec.Struct, frozen=True):
@@ -104,6 +140,25 @@ class Defaults(msgspec.Struct, frozen=True):
     top_k: int | None = None
     min_p: float | None = None
     repetition_penalty: float | None = None
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """The process has imported what it needs and waits for a model. It is the first event."""
+
+    rss_bytes: int
+    """Memory that the process takes."""
+    room_bytes: int
+    """Memory that the device has for models."""
+    device: str
+    mlx_version: str
+    mlx_lm_version: str
+
+
+class Loading(msgspec.Struct, frozen=True, tag="loading"):
+    """How far a load is: the `stage` is "weights", with a `fraction` from 0 to 1, or "warming"."""
+
+    stage: str
+    fraction: float = 0.0
 
 
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
@@ -128,6 +183,8 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     device: str
     mlx_version: str
     mlx_lm_version: str
+    rss_bytes: int = 0
+    """Memory that the process takes, the weights counted."""
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
@@ -137,7 +194,10 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 
 
 class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
-    """The engine is idle and well."""
+    """The engine is well. It comes about twice a second, whether or not the engine has something to do."""
+
+    rss_bytes: int = 0
+    """Memory that the process takes."""
 
 
 class Cleared(msgspec.Struct, frozen=True, tag="cleared"):
@@ -145,6 +205,28 @@ class Cleared(msgspec.Struct, frozen=True, tag="cleared"):
 
     entries: int
     bytes: int
+
+
+class LoraLoaded(msgspec.Struct, frozen=True, tag="lora_loaded"):
+    """Sequences can have a LoRA. `rank` is its largest one, `scale` the usual one of its layers."""
+
+    name: str
+    rank: int
+    scale: float
+    bytes: int
+
+
+class LoraRefused(msgspec.Struct, frozen=True, tag="lora_refused"):
+    """A LoRA cannot be loaded, or not be taken off. `reason` is one line for a person."""
+
+    name: str
+    reason: str
+
+
+class LoraUnloaded(msgspec.Struct, frozen=True, tag="lora_unloaded"):
+    """No LoRA of this name is loaded any more."""
+
+    name: str
 
 
 class Logprob(msgspec.Struct, frozen=True, array_like=True):
@@ -199,7 +281,7 @@ class Step(msgspec.Struct, frozen=True, tag="step"):
     queued: list[Queued] = []
 
 
-Event = Loaded | Refused | Heartbeat | Step | Cleared
+Event = Hello | Loading | Loaded | Refused | Heartbeat | Step | Cleared | LoraLoaded | LoraRefused | LoraUnloaded
 
 encoder = msgspec.msgpack.Encoder()
 commands = msgspec.msgpack.Decoder(Command)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import mlx.core as mx
 from mlx.nn.layers.base import Module
 from mlx.utils import tree_flatten
-from mlx_lm.utils import dequantize_model, load_model, load_tokenizer, maybe_set_recommended_wired_limit
+from mlx_lm.utils import _tokenizer_defaults, dequantize_model, load_model, maybe_set_recommended_wired_limit
+from transformers import AutoTokenizer
 
 from service.engine import memory
-from service.engine.frames import Defaults, Loaded
+from service.engine.frames import Defaults, Loaded, Loading
+from service.engine.usage import rss_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -33,47 +36,97 @@ _BOUNDS = {
     "repetition_penalty": (_SMALLEST, 2),
 }
 """What a request may ask for."""
+_PARTS, _PART = 20, 256 << 20
+"""How often the reading of weights is told of: so many times, and after so many bytes."""
 _FLOAT32_SHARE = 0.25
 """The part of the machine's memory that weights may take as float32 on the CPU."""
 
 
-def load(folder: Path, cache_dir: Path, *, kv_bytes: int | None = None) -> tuple[Module, Loaded]:
+def load(
+    folder: Path,
+    cache_dir: Path,
+    *,
+    kv_bytes: int | None = None,
+    reserved_bytes: int | None = None,
+    trust_remote_code: bool = False,
+    report: Callable[[Loading], None] = lambda _: None,
+) -> tuple[Module, Loaded]:
     """The model in `folder`, ready to step, and its description.
 
     A tokenizer.json that has to be made goes under `cache_dir`. `kv_bytes` bounds the keys and values; None is what
-    the machine has room for. Raises whatever the libraries make of a broken folder.
+    the process leaves of `reserved_bytes`, or with neither what the machine has room for. `report` hears how far it is.
+    Raises whatever the libraries make of a broken folder.
     """
     maybe_set_recommended_wired_limit()
-    model, config = load_model(folder, lazy=True)
+    model, config = load_model(folder, lazy=True, trust_remote_code=trust_remote_code)
     _suit_device(model)
-    mx.eval(model.parameters())
-    tokenizer: Any = load_tokenizer(folder, eos_token_ids=config.get("eos_token_id"))  # type: ignore[no-untyped-call]
+    _read_weights(model, report)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     template = tokenizer.chat_template
     if isinstance(template, dict):
         template = template.get("default")
     generation = _read_json(folder / "generation_config.json")
     weights = _weights_bytes(model)
-    kv_bytes = memory.kv_budget(weights) if kv_bytes is None else kv_bytes
     context = _context_length(config, tokenizer)
+    report(Loading("warming"))
+    footprint = memory.Footprint.of(model)
+    memory.give_back()
+    taken = rss_bytes()
+    if kv_bytes is None:
+        kv_bytes = (
+            memory.kv_budget(weights) if reserved_bytes is None else memory.kv_rest(reserved_bytes, weights, taken)
+        )
     loaded = Loaded(
         model_type=str(config.get("model_type", "")),
         architectures=list(config.get("architectures") or ()),
-        stop_ids=sorted(tokenizer.eos_token_ids),
+        stop_ids=_stop_ids(folder, config, tokenizer),
         chat_template=None if template is None else str(template),
         special_tokens=_special_tokens(tokenizer),
         context_length=context,
-        kv_tokens=memory.Footprint.of(model).tokens(kv_bytes, context),
+        kv_tokens=footprint.tokens(kv_bytes, context),
         kv_bytes=kv_bytes,
         vocab_size=int(_setting(config, "vocab_size") or len(tokenizer)),
         weights_bytes=weights,
         defaults=_defaults(generation),
         tokenizer_file=str(_tokenizer_file(folder, tokenizer, cache_dir)),
         created=(folder / "config.json").stat().st_mtime,
-        device=str(mx.default_device().type).rpartition(".")[2],
+        device=device_name(),
         mlx_version=version("mlx"),
         mlx_lm_version=version("mlx-lm"),
+        rss_bytes=taken,
     )
     return model, loaded
+
+
+def device_name() -> str:
+    """What MLX computes on, such as cpu."""
+    return str(mx.default_device().type).rpartition(".")[2]
+
+
+def _read_weights(model: Module, report: Callable[[Loading], None]) -> None:
+    """Read them from disk, in parts small enough to tell how far it is."""
+    arrays: list[tuple[str, mx.array]] = tree_flatten(model.parameters())  # type: ignore[assignment,no-untyped-call]
+    total = sum(array.nbytes for _, array in arrays)
+    part: list[mx.array] = []
+    read = reported = 0
+    report(Loading("weights"))
+    for _, array in arrays:
+        part.append(array)
+        read += array.nbytes
+        if read - reported >= min(_PART, total / _PARTS) or read == total:
+            mx.eval(part)
+            part, reported = [], read
+            report(Loading("weights", read / max(total, 1)))
+    mx.eval(part)
+
+
+def _stop_ids(folder: Path, config: Config, tokenizer: Any) -> list[int]:
+    """As mlx-lm has them: the configuration's, else those of the model's kind, and the tokenizer's."""
+    found = config.get("eos_token_id")
+    if found is None:
+        found = (_tokenizer_defaults(folder) or {}).get("eos_token_ids")
+    ids = {found} if isinstance(found, int) else set(found or ())
+    return sorted(ids | ({tokenizer.eos_token_id} - {None}))
 
 
 def _suit_device(model: Module) -> None:

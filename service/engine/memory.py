@@ -70,7 +70,12 @@ class Footprint:
 
 def kv_budget(weights: int) -> int:
     """Bytes that the machine has for the keys and values of a model with `weights` bytes."""
-    return max(_LEAST, _room() - weights)
+    return max(_LEAST, room() - weights)
+
+
+def kv_rest(reserved: int, weights: int, taken: int) -> int:
+    """What is left for them of `reserved` bytes, of which the process has `taken` some, with its weights."""
+    return max(_LEAST, reserved - max(weights, taken))
 
 
 def prefix_budget(kv_bytes: int) -> int:
@@ -95,7 +100,7 @@ def default_chunk() -> int:
     return _CPU_CHUNK if mx.default_device() == mx.cpu else _GPU_CHUNK
 
 
-def _room() -> int:
+def room() -> int:
     """Bytes that the device has for a model."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if mx.default_device() == mx.gpu:

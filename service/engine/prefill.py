@@ -215,10 +215,11 @@ class Prefill:
         if any(padding):
             for layer in chunk.cache:
                 layer.prepare(lengths=chunk.counts, right_padding=padding)
+        loras = [row.lora for row in chunk.rows]
         if chunk.rows[0].scores_prompt:
-            chunk.logits = self._forward.logits(tokens, chunk.cache)[0].astype(mx.float32)
+            chunk.logits = self._forward.logits(tokens, chunk.cache, loras)[0].astype(mx.float32)
         else:
-            self._forward.prefill(tokens, chunk.cache)
+            self._forward.prefill(tokens, chunk.cache, loras)
         if any(padding):
             for layer in chunk.cache:
                 layer.finalize()

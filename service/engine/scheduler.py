@@ -17,6 +17,7 @@ from service.engine.compiling import Compiling
 from service.engine.drawing import Drawn
 from service.engine.forward import Forward
 from service.engine.frames import Cleared, Row, Step, Submit
+from service.engine.loras import Answer, Loras
 from service.engine.memory import Footprint
 from service.engine.places import Places
 from service.engine.prefill import Prefill, Processed
@@ -35,6 +36,8 @@ _PATIENCE = 0.2
 _MOST_PATIENCE_S = 0.02
 _GLANCE_S = 0.05
 """How often deadlines are looked at while there is nothing to do but wait for grammars."""
+_LORAS_S, _IDLE_LORAS_S = 0.004, 0.05
+"""How long a step, and an engine that has none to do, work on LoRAs that come and go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,10 @@ class Scheduler:
         self._compiling = Compiling(compiler)
         self._room = Room(limits.kv_bytes, footprint)
         self._forward = Forward(model)
+        self._refused: list[Row] = []
+        """The ends of those that nothing can be done for."""
+        self._answers: list[Answer] = []
+        """What came of the work on LoRAs."""
         self._banded = bands.enable(model)
         # Caches that cannot merge (quantised, chunked ones), and models that compute something else of merged ones than
         # of each alone, run one sequence at a time.
@@ -82,14 +89,19 @@ class Scheduler:
         self._steps = 0
 
     @property
+    def loras(self) -> Loras:
+        """The LoRAs of the model."""
+        return self._forward.loras
+
+    @property
     def is_idle(self) -> bool:
-        """Whether there is nothing to do."""
-        return not (self._waiting or self._prefill or self._batch or self._compiling)
+        """Whether there is nothing to do for any sequence."""
+        return not (self._waiting or self._prefill or self._batch or self._compiling or self._refused)
 
     @property
     def leisure_s(self) -> float:
         """How long the engine may wait for commands, in seconds, unless it is woken for a grammar that is there."""
-        if self._waiting or self._prefill or self._batch:
+        if self._waiting or self._prefill or self._batch or self._refused or self.loras.is_busy:
             return 0.0
         return _GLANCE_S if self._compiling else math.inf
 
@@ -107,7 +119,11 @@ class Scheduler:
 
     def submit(self, submit: Submit) -> None:
         """Queue a request; its further choices appear when its prompt is processed."""
-        sequence = Sequence(submit)
+        number = self.loras.number(submit.lora)
+        if number is None:  # taken off before it came
+            self._refuse(submit)
+            return
+        sequence = Sequence(submit, lora=number)
         if submit.grammar:
             self._compiling.add(sequence)
         else:
@@ -125,6 +141,17 @@ class Scheduler:
         if self.is_idle:
             mx.clear_cache()
         return cleared
+
+    def unload_lora(self, name: str) -> None:
+        """Begin to take a LoRA off, unless a sequence uses it."""
+        self.loras.unload(name, lambda: {sequence.lora for sequence in self._all()})
+
+    def take_answers(self) -> list[Answer]:
+        """What came of the loading and unloading of LoRAs, which steps go on with; while there are none, this does."""
+        if self.is_idle:
+            self._answers += self.loras.work(_IDLE_LORAS_S)
+        answers, self._answers = self._answers, []
+        return answers
 
     def step(self) -> Step:
         """Take what the last step's work gave, start the next, and say what came of it."""
@@ -144,11 +171,14 @@ class Scheduler:
         return done
 
     def _work(self, done: Step) -> None:
+        done.rows.extend(self._refused)
+        self._refused.clear()
         self._expire(done)
         self._take_grammars(done)
         self._take_tokens(done)
         self._take_prompts(self._prefill.collect(), done)
         self._make_room()
+        self._answers += self.loras.work(_LORAS_S)  # here the device has nothing else to do
         self._start_decoding(done)
         self._score()
         self._admit(done)
@@ -161,6 +191,10 @@ class Scheduler:
 
     def _all(self) -> list[Sequence]:
         return [*self._compiling, *self._waiting, *self._prefill.rows, *self._batch.rows]
+
+    def _refuse(self, submit: Submit) -> None:
+        error = LookupError(f"there is no LoRA {submit.lora!r}")
+        self._refused += [reports.failed(Sequence(submit), error, choice) for choice in range(submit.choices)]
 
     def _drop(self, leavers: list[Sequence]) -> None:
         gone = set(leavers)

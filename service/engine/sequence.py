@@ -22,6 +22,8 @@ class Sequence:
 
     submit: Submit
     choice: int = 0
+    lora: int = 0
+    """The number of its LoRA; 0 for none."""
     age: int = field(default_factory=_ages.__next__)
     """The lower, the longer it has been here."""
     tokens: list[int] = field(init=False)
@@ -97,15 +99,15 @@ class Sequence:
         return self.submit.prompt_logprobs >= 0 and not self.generated
 
     @property
-    def prefix_key(self) -> tuple[str, str]:
+    def prefix_key(self) -> tuple[int, str]:
         """Who may share its prefixes: the LoRA and the salt."""
-        return ("", self.submit.salt)
+        return (self.lora, self.submit.salt)
 
     def sibling(self, choice: int) -> "Sequence":
         """Another choice of the same request, before its first token."""
         constraint = None if self.constraint is None else self.constraint.fresh()
         return Sequence(
-            self.submit, choice, self.age, admitted=self.admitted, cached=self.cached, constraint=constraint
+            self.submit, choice, self.lora, self.age, admitted=self.admitted, cached=self.cached, constraint=constraint
         )
 
     def put_back(self) -> None:

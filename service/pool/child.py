@@ -1,9 +1,14 @@
 """Programs that prepare a model, run to their end beside the service."""
 
 import asyncio
+import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+_LINE_BYTES = 1 << 20
+"""The longest line that a program may say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,20 +20,33 @@ class Outcome:
 
     @property
     def reason(self) -> str:
-        """Its last words, or how it ended if it said none: one line."""
+        """Its last words, or how it ended if it said none or was killed: one line."""
+        if self.code < 0:
+            return f"it was ended by signal {-self.code}"
         lines = self.words.strip().splitlines()
         errors = [line for line in lines if line.startswith("ERROR: ")] or lines
         return errors[-1].removeprefix("ERROR: ") if errors else f"exit code {self.code}"
 
 
-async def run_module(module: str, *arguments: str, listen_to_stdout: bool = False) -> Outcome:
-    """Run `python -m module` and listen to one of its streams; all that it says is on our standard error too, at once.
+async def run_module(
+    module: str,
+    *arguments: str,
+    heard: Callable[[str], None] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Outcome:
+    """Run `python -m module` and listen to its standard error, or to its standard output where `heard` gets each line.
 
-    It is killed if the caller is cancelled.
+    All that it says otherwise is on our standard error too, at once. `environment` is put over our own. It is killed
+    if the caller is cancelled.
     """
-    out, err = (PIPE, None) if listen_to_stdout else (sys.stderr, PIPE)
+    out, err = (sys.stderr, PIPE) if heard is None else (PIPE, None)
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, *arguments, stdin=DEVNULL, stdout=out, stderr=err
+        *(sys.executable, "-m", module, *arguments),
+        stdin=DEVNULL,
+        stdout=out,
+        stderr=err,
+        env={**os.environ, **(environment or {})},
+        limit=_LINE_BYTES,
     )
     said = child.stdout or child.stderr
     assert said is not None  # noqa: S101 - one of them is a pipe
@@ -36,8 +54,10 @@ async def run_module(module: str, *arguments: str, listen_to_stdout: bool = Fals
     try:
         async for line in said:
             words.append(line.decode(errors="replace"))
-            if not listen_to_stdout:
+            if heard is None:
                 sys.stderr.write(words[-1])
+            else:
+                heard(words[-1])
         await child.wait()
     finally:
         if child.returncode is None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from service.engine.frames import Command, Event, Shutdown, Unpacker, events, pack
@@ -26,21 +26,32 @@ class EngineProcess(asyncio.Protocol):
 
     @classmethod
     async def start(
-        cls, arguments: Sequence[str], environment: Mapping[str, str], receive: Callable[[Event], None]
+        cls, environment: Mapping[str, str], receive: Callable[[Event], None], *, background: bool = False
     ) -> "EngineProcess":
-        """Start a process with these command line arguments."""
+        """Start a process; in the `background` it yields to others until it is told to load a model.
+
+        Raises OSError where the machine has none to give.
+        """
         ours, theirs = socket.socketpair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "service.engine", "--fd", str(theirs.fileno()), *arguments),
-                pass_fds=[theirs.fileno()],
-                env=environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=sys.stderr,  # standard output says only when the service is ready
-            )
-        ours.setblocking(False)
-        loop = asyncio.get_running_loop()
-        _, engine = await loop.create_connection(lambda: cls(process, receive), sock=ours)
+        process = None
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "service.engine", "--fd", str(theirs.fileno())),
+                    *(["--background"] if background else []),
+                    pass_fds=[theirs.fileno()],
+                    env=environment,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=sys.stderr,  # standard output says only when the service is ready
+                )
+            ours.setblocking(False)
+            _, engine = await asyncio.get_running_loop().create_connection(lambda: cls(process, receive), sock=ours)
+        except BaseException:  # a cancelled start too leaves nothing behind
+            ours.close()
+            if process is not None:
+                process.kill()
+                await process.wait()
+            raise
         return engine
 
     @property

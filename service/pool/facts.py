@@ -21,12 +21,12 @@ class ModelFacts:
     context_length: int
 
     @classmethod
-    def of(cls, config: ModelConfig, loaded: Loaded) -> "ModelFacts":
-        """Put together what the engine said and what is configured; reads the tokenizer from disk.
+    def of(cls, config: ModelConfig, loaded: Loaded, tokenizer: Tokenizer | None = None) -> "ModelFacts":
+        """Put together what the engine said and what is configured; reads the tokenizer from disk unless it is given.
 
         Raises SetupError for a broken tokenizer or chat template.
         """
-        tokenizer = Tokenizer.from_file(loaded.tokenizer_file)
+        tokenizer = tokenizer or Tokenizer.from_file(loaded.tokenizer_file)
         adapter = get_adapter(
             loaded.model_type,
             loaded.architectures,

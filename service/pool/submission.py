@@ -39,6 +39,7 @@ def submission(facts: ModelFacts, prompt: Prompt, ask: Ask, origin: Origin) -> f
         report=output.progress,
         grammar=prompt.answer.grammar.text if prompt.answer.grammar else "",
         thinking=prompt.answer.thinking,
+        lora=ask.lora,
     )
 
 

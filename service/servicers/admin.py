@@ -32,6 +32,7 @@ class AdminServicer(pb_grpc.AdminServiceServicer):
         """See admin.proto."""
         uptime = Duration()
         uptime.FromNanoseconds(int((time.monotonic() - self._started) * 1e9))
+        budget = self._pool.budget
         loaded = next((model.facts.loaded for model in self._pool.models if model.facts), None)
         return pb.GetServerInfoResponse(
             version=version("mlx-grpc"),
@@ -45,6 +46,8 @@ class AdminServicer(pb_grpc.AdminServiceServicer):
             max_running=self._config.max_running,
             max_queued=self._config.max_queued,
             max_request_bytes=self._config.max_request_bytes,
+            memory_bytes=budget.total,
+            memory_reserved_bytes=budget.total - budget.free,
         )
 
     async def ClearCache(self, request: pb.ClearCacheRequest, context: Context) -> pb.ClearCacheResponse:  # noqa: ARG002, N802

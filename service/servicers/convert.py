@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from google.protobuf.struct_pb2 import Struct, Value
 
 from mlx_grpc.v1 import generation_pb2 as pb
-from service.errors import InvalidField, UnsupportedField, under
+from service.errors import InvalidField, under
 from service.types import (
     MAX_JSON,
     MAX_KWARGS,
@@ -50,12 +50,9 @@ _MODES = {
     pb.TOOL_CHOICE_MODE_FUNCTION: ToolMode.FUNCTION,
 }
 
-_LATER = ("lora",)
-
 
 def to_ask(request: pb.ChatRequest | pb.GenerateRequest) -> Ask:
     """The part that both generating calls share. Raises FieldError."""
-    _refuse_later(request)
     with under("sampling"):
         sampling = _sampling(request.sampling)
     with under("stopping"):
@@ -70,6 +67,7 @@ def to_ask(request: pb.ChatRequest | pb.GenerateRequest) -> Ask:
         constraint = _constraint(request.constraint) if request.HasField("constraint") else None
     return Ask(
         model=request.model,
+        lora=request.lora,
         request_id=request.request_id,
         sampling=sampling,
         stopping=stopping,
@@ -136,12 +134,6 @@ def to_mapping(struct: Struct) -> dict[str, object]:
 
 def _mapping(struct: Struct) -> dict[str, object]:
     return {name: _value(value) for name, value in struct.fields.items()}
-
-
-def _refuse_later(request: pb.ChatRequest | pb.GenerateRequest) -> None:
-    for field, _ in request.ListFields():
-        if field.name in _LATER:
-            raise UnsupportedField(field.name)
 
 
 def _constraint(message: pb.Constraint) -> Constraint:

@@ -6,8 +6,10 @@ from typing import Generic, TypeVar
 from google.protobuf.duration_pb2 import Duration
 
 from mlx_grpc.v1 import generation_pb2 as pb
+from mlx_grpc.v1 import models_pb2 as models_pb
 from service.engine.frames import Logprob
 from service.pool.events import Completed, GenerationEvent, Prefilled, Queued, Started
+from service.pool.progress import LoadProgress, Stage
 from service.text.pieces import CallText, Ended, ReasoningEnded, ReasoningText, Text
 from service.types import Ask, FinishReason
 
@@ -19,6 +21,24 @@ _REASONS = {
     FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
     FinishReason.TOOL_CALLS: pb.FINISH_REASON_TOOL_CALLS,
 }
+
+
+_STATES = {
+    Stage.RESOLVING: models_pb.MODEL_STATE_DOWNLOADING,
+    Stage.DOWNLOADING: models_pb.MODEL_STATE_DOWNLOADING,
+    Stage.WAITING: models_pb.MODEL_STATE_UNLOADED,
+    Stage.LOADING: models_pb.MODEL_STATE_LOADING,
+    Stage.WARMING: models_pb.MODEL_STATE_WARMING,
+    Stage.READY: models_pb.MODEL_STATE_READY,
+}
+
+
+def loading(response: type[Response], progress: LoadProgress) -> Response:
+    """The message of how far the model is that a call waits for."""
+    fraction = progress.fraction
+    if progress.stage is Stage.DOWNLOADING and progress.total_bytes:
+        fraction = progress.bytes / progress.total_bytes
+    return response(loading=pb.ModelProgress(state=_STATES[progress.stage], fraction=fraction))
 
 
 class EventWriter(Generic[Response]):

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, aclosing
 from typing import Any
 
 from grpc import aio
@@ -16,7 +17,7 @@ from service.pool.prompt import Prompt, boundaries
 from service.servicers import convert
 from service.servicers.aside import aside
 from service.servicers.drain import Drain
-from service.servicers.events import EventWriter, Response
+from service.servicers.events import EventWriter, Response, loading
 from service.servicers.origin import origin_of
 from service.servicers.request_log import logged
 from service.text.answer import AnswerForm
@@ -50,18 +51,25 @@ class GenerationServicer(pb_grpc.GenerationServiceServicer):
         # Named before anything can fail, so that the log and a bug's status agree on the names.
         request.request_id = request.request_id or uuid.uuid4().hex
         request.model = request.model or self._pool.models[0].name
-        with logged(request) as entry, self._drain.admitted():
+        with logged(request) as entry, self._drain.admitted(), ExitStack() as held:
             origin = origin_of(context)
             entry.caller = origin.caller
             ask = convert.to_ask(request)
             prompt_of = read(request, ask)
-            model = self._pool.get(ask.model)
-            facts = await model.ready()
+            lease = held.enter_context(self._pool.enter(ask.model))
+            if ask.lora:
+                held.enter_context(lease.model.loras.acquire(ask.lora))
+            if ask.output.progress:
+                async with aclosing(lease.progress()) as stages:
+                    async for progress in stages:
+                        yield loading(response, progress)
+            facts = await lease.ready()
             _check_tokens(ask, facts)
             prompt = await aside(request, lambda: prompt_of(facts))
-            entry.generation = generation = Generation(model, facts, prompt, ask, origin)
+            entry.generation = generation = Generation(lease.model, facts, prompt, ask, origin)
             # A call can end while its handler is blocked in a write, where no exception may reach it for long.
             context.add_done_callback(lambda _: generation.close())  # type: ignore[arg-type] # the stubs want a class
+            context.add_done_callback(lambda _: held.close())  # type: ignore[arg-type]
             writer = EventWriter(ask, response, facts.tokenizer.bytes_of)
             try:
                 while said := await generation.take():

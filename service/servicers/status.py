@@ -12,10 +12,13 @@ from service.errors import (
     FieldError,
     InsufficientMemory,
     InvalidField,
+    ModelTooLarge,
     NoChatTemplate,
+    PathNotAllowed,
     QueueFull,
     ServiceError,
     Unavailable,
+    UnknownLora,
     UnknownModel,
 )
 
@@ -52,7 +55,7 @@ def trailer(status: Status) -> tuple[tuple[str, bytes]]:
     return ((_DETAILS_KEY, status.SerializeToString()),)
 
 
-def _describe(error: ServiceError) -> tuple[grpc.StatusCode, list[Message]]:  # noqa: PLR0911 - one a kind
+def _describe(error: ServiceError) -> tuple[grpc.StatusCode, list[Message]]:  # noqa: C901, PLR0911, PLR0912 - one a kind
     match error:
         case InvalidField():
             return Code.INVALID_ARGUMENT, [_violation(error)]
@@ -64,10 +67,17 @@ def _describe(error: ServiceError) -> tuple[grpc.StatusCode, list[Message]]:  # 
         case InsufficientMemory():
             figures = {"needed_tokens": str(error.needed), "available_tokens": str(error.available)}
             return Code.RESOURCE_EXHAUSTED, [_info("INSUFFICIENT_MEMORY", **figures)]
+        case ModelTooLarge():
+            figures = {"needed_bytes": str(error.needed_bytes), "available_bytes": str(error.available_bytes)}
+            return Code.RESOURCE_EXHAUSTED, [_info("INSUFFICIENT_MEMORY", model=error.model, **figures)]
+        case PathNotAllowed():
+            return Code.PERMISSION_DENIED, [_info("PATH_NOT_ALLOWED")]
         case DeadlineExceeded():
             return Code.DEADLINE_EXCEEDED, [_info("DEADLINE_EXCEEDED")]
         case UnknownModel():
             return Code.NOT_FOUND, [ResourceInfo(resource_type="model", resource_name=error.name)]
+        case UnknownLora():
+            return Code.NOT_FOUND, [ResourceInfo(resource_type="lora", resource_name=error.name, owner=error.model)]
         case NoChatTemplate():
             return Code.FAILED_PRECONDITION, [_info("NO_CHAT_TEMPLATE", model=error.model)]
         case QueueFull():

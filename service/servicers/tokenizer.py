@@ -6,6 +6,7 @@ from grpc import aio
 
 from mlx_grpc.v1 import tokenizer_pb2 as pb
 from mlx_grpc.v1 import tokenizer_pb2_grpc as pb_grpc
+from service.pool.facts import ModelFacts
 from service.pool.pool import ModelPool
 from service.servicers import convert
 from service.servicers.aside import aside
@@ -22,14 +23,14 @@ class TokenizerServicer(pb_grpc.TokenizerServiceServicer):
 
     async def Tokenize(self, request: pb.TokenizeRequest, context: Context) -> pb.TokenizeResponse:  # noqa: ARG002, N802
         """See tokenizer.proto."""
-        facts = await self._pool.get(request.model).ready()
+        facts = await self._facts(request.model)
         encode = facts.tokenizer.encode
         ids = await aside(request, lambda: encode(request.text, add_special=request.add_special))
         return pb.TokenizeResponse(ids=ids)
 
     async def Detokenize(self, request: pb.DetokenizeRequest, context: Context) -> pb.DetokenizeResponse:  # noqa: ARG002, N802
         """See tokenizer.proto."""
-        facts = await self._pool.get(request.model).ready()
+        facts = await self._facts(request.model)
         check_count("ids", len(request.ids), MAX_DETOKENIZED)
         check_tokens("ids", request.ids, facts.loaded.vocab_size)
         text = await aside(request, lambda: facts.tokenizer.decode(request.ids, skip_special=False))
@@ -38,8 +39,15 @@ class TokenizerServicer(pb_grpc.TokenizerServiceServicer):
     async def RenderChat(self, request: pb.RenderChatRequest, context: Context) -> pb.RenderChatResponse:  # noqa: ARG002, N802
         """See tokenizer.proto."""
         messages = convert.to_messages(request.messages)
-        use = convert.to_tools(request.tools)
-        facts = await self._pool.get(request.model).ready()
+        tools = convert.to_tools(request.tools, request.tool_choice).shown
+        reasoning = convert.to_reasoning(request.reasoning)
         kwargs = convert.to_mapping(request.chat_template_kwargs)
-        chat = await aside(request, lambda: facts.format.render(messages, tools=use.shown, kwargs=kwargs))
+        facts = await self._facts(request.model)
+        render = facts.format.render
+        chat = await aside(request, lambda: render(messages, tools=tools, kwargs=kwargs, reasoning=reasoning))
         return pb.RenderChatResponse(text=chat.text, ids=chat.ids)
+
+    async def _facts(self, model: str) -> ModelFacts:
+        """What is known of a model, which is loaded if it has to be."""
+        with self._pool.enter(model) as lease:
+            return await lease.ready()

@@ -24,6 +24,8 @@ class Ask:
     n: int = 1
     priority: int = 0
     constraint: Constraint | None = None
+    lora: str = ""
+    """Name of the LoRA; empty is none."""
 
     def __post_init__(self) -> None:
         if len(self.request_id) > MAX_REQUEST_ID or not self.request_id.isprintable():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx_lm
 import msgspec
 from mlx.nn.layers.base import Module
 from mlx_lm.generate import BatchGenerator, stream_generate
@@ -16,7 +17,7 @@ from mlx_lm.sample_utils import make_sampler
 from mlx_lm.utils import load_tokenizer
 
 from service.engine.loader import load
-from tests.bench.commands import Batch, Command, Done, FirstTokens, OneStream
+from tests.bench.commands import Batch, Command, Done, FirstTokens, OneStream, Reload
 from tests.bench.workload import Sampling
 
 
@@ -37,6 +38,8 @@ class Library:
                 return self._batch(prompts, tokens, at_once, samplings)
             case FirstTokens(prompts):
                 return self._batch(prompts, 1, len(prompts), [])
+            case Reload(folder, prompt):
+                return _reload(folder, prompt)
 
     def _one_stream(self, prompt: list[int], tokens: int) -> Done:
         start = time.perf_counter()
@@ -57,6 +60,14 @@ class Library:
         generator.close()  # type: ignore[no-untyped-call]
         mx.synchronize()  # a step that nobody will ask for is still under way
         return Done(seconds, made)
+
+
+def _reload(folder: str, prompt: list[int]) -> Done:
+    start = time.perf_counter()
+    model, tokenizer = mlx_lm.load(folder)[:2]
+    loaded = time.perf_counter() - start
+    made = sum(1 for _ in stream_generate(model, tokenizer, mx.array(prompt), max_tokens=1))
+    return Done(time.perf_counter() - start, made, loaded)
 
 
 def main() -> None:

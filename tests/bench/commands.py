@@ -27,7 +27,22 @@ class FirstTokens(msgspec.Struct, frozen=True, tag=True):
     prompts: list[list[int]]
 
 
-Command = OneStream | Batch | FirstTokens
+class Reload(msgspec.Struct, frozen=True, tag=True):
+    """Load a model from a folder with its tokenizer, generate a prompt's first token, and let the model go."""
+
+    folder: str
+    prompt: list[int]
+
+
+class LoraBatch(msgspec.Struct, frozen=True):
+    """Generate for all prompts as one batch, greedily, each with the LoRA of its name or with none."""
+
+    prompts: list[list[int]]
+    loras: list[str]
+    tokens: int
+
+
+Command = OneStream | Batch | FirstTokens | Reload
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -35,3 +50,5 @@ class Done(msgspec.Struct, frozen=True):
 
     seconds: float
     tokens: int
+    loaded: float = 0.0
+    """Seconds of it until a model was loaded."""

@@ -14,9 +14,11 @@ from tests.bench.measures import (
     cpu,
     crowd,
     first_token,
+    killed,
     leavers,
     logprobs,
     long_prompt,
+    loras,
     many_streams,
     memory,
     one_stream,
@@ -25,6 +27,8 @@ from tests.bench.measures import (
     sampled_streams,
     start,
     steadiness,
+    switch,
+    unloaded,
 )
 from tests.bench.models import MODELS
 from tests.bench.results import Failure, Outcome, Result
@@ -58,6 +62,10 @@ MEASURES = (
     Measure("prefix", prefix.measure, _SMOLLM2, _SMOLLM2),
     Measure("leave-decode", leavers.mid_decode, _BOTH, _TINY),
     Measure("leave-prefill", leavers.mid_prefill, _BOTH, _TINY),
+    Measure("loras", loras.measure, _BOTH, _TINY),
+    Measure("switch", switch.measure, _BOTH, _TINY),
+    Measure("unloaded", unloaded.measure, _BOTH, _NONE),
+    Measure("killed", killed.measure, _BOTH, _NONE),
     Measure("cpu", cpu.measure, _BOTH, _TINY),
     Measure("memory", memory.measure, _BOTH, _NONE),
     Measure("start", start.measure, _BOTH, _NONE),

@@ -200,7 +200,7 @@ SHARED: Rows = {
     ),
     "user": (free("user", "someone"), Row({"user": 5}, None, No("user"))),
     "unknown": (free("shoe_size", 43), free("metadata", {"a": "b"}), free("store", True)),
-    "lora": (Row(None, {"lora": "one"}, No("", "lora", code=12)),),
+    "lora": (Row(None, {"lora": "one"}, No(code=5)),),
     "request_id": (
         Row(None, {"requestId": "mine"}, lambda seen, _: seen.raw[0].started.request_id == "mine"),
         Row(None, {"requestId": "x" * 129}, No("", "request_id")),

@@ -1,7 +1,7 @@
 """An engine that says what a test tells it to, where the service's own work is what is tested."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +11,8 @@ from service.engine.frames import (
     Command,
     Defaults,
     Event,
+    Hello,
+    Load,
     Loaded,
     Logprob,
     Progress,
@@ -27,6 +29,9 @@ from service.pool.engine_process import EngineProcess
 from tests.service.text.tokenizers import byte_level
 
 CommandT = TypeVar("CommandT", bound=Command)
+HELLO = Hello(rss_bytes=80 << 20, room_bytes=8 << 30, device="cpu", mlx_version="0", mlx_lm_version="0")
+_NO_WEIGHTS = (2).to_bytes(8, "little") + b"{}"
+"""The smallest file of its kind: a header without tensors."""
 _HEADER = 4
 """Bytes before a message's body."""
 
@@ -36,18 +41,28 @@ class FakeProcess:
 
     pid = 0
 
-    def __init__(self, arguments: Sequence[str], receive: Callable[[Event], None]) -> None:
-        self.arguments = list(arguments)
+    def __init__(self, receive: Callable[[Event], None], loaded: Loaded) -> None:
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.load: Load | None = None
+        """What it was told to load, which it does at once."""
         self._receive = receive
+        self._loaded = loaded
         self._sent: asyncio.Queue[Command] = asyncio.Queue()
 
     def send(self, command: Command) -> None:
-        self._sent.put_nowait(commands.decode(pack(command)[_HEADER:]))
+        read = commands.decode(pack(command)[_HEADER:])
+        if isinstance(read, Load):
+            self.load = read
+            asyncio.get_running_loop().call_soon(self.say, self._loaded)
+        else:
+            self._sent.put_nowait(read)
 
     async def stop(self) -> int:
         self.lose()
         return 0
+
+    def kill(self) -> None:
+        self.lose()
 
     def lose(self) -> None:
         """End as an engine that was killed does."""
@@ -97,18 +112,19 @@ class FakeEngines:
     @classmethod
     def install(cls, folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> "FakeEngines":
         """Take the place of real ones. `folder` becomes that of a model that looks right; `changes` are to Loaded."""
-        for name in ("config.json", "model.safetensors"):
-            (folder / name).touch()
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(_NO_WEIGHTS)
         engines = cls(loaded(folder, **changes))
 
         async def start(
-            arguments: Sequence[str],
             environment: Mapping[str, str],
             receive: Callable[[Event], None],
+            *,
+            background: bool = False,
         ) -> FakeProcess:
-            process = FakeProcess(arguments, receive)
+            process = FakeProcess(receive, engines.loaded)
             engines.started.append(process)
-            asyncio.get_running_loop().call_soon(process.say, engines.loaded)
+            asyncio.get_running_loop().call_soon(process.say, HELLO)
             return process
 
         monkeypatch.setattr(EngineProcess, "start", start)

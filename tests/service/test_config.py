@@ -33,6 +33,29 @@ def test_a_file_says_everything(tmp_path: Path) -> None:
     )
 
 
+def test_a_file_says_what_the_pool_does(tmp_path: Path) -> None:
+    """How much memory there is, what stays in it, and what is loaded when; and what is so unless it is said."""
+    file = tmp_path / "service.toml"
+    file.write_text(
+        'memory_bytes = 9\nmodel_folders = ["/m"]\nttl_s = 60\nhang_timeout_s = 5\nspare = "never"\n'
+        '[[models]]\nname = "a"\npath = "/a"\n'
+        '[[models]]\nname = "b"\npath = "/b"\npinned = true\npreload = false\nttl_s = 1\n'
+        'trust_remote_code = true\nloras = {x = "/x"}\n'
+    )
+    config = read_config(file, {})
+    assert (config.memory_bytes, config.model_folders, config.ttl_s) == (9, ("/m",), 60.0)
+    assert (config.hang_timeout_s, config.spare) == (5.0, "never")
+    plain, other = config.models
+    assert (plain.pinned, plain.preload, plain.ttl_s, plain.trust_remote_code, plain.loras) == (
+        *(False, True, None),
+        *(False, {}),
+    )
+    assert (other.pinned, other.preload, other.ttl_s, other.trust_remote_code, other.loras) == (
+        *(True, False, 1.0),
+        *(True, {"x": "/x"}),
+    )
+
+
 def test_flags_win_over_the_file(tmp_path: Path) -> None:
     """Only where they are given."""
     file = tmp_path / "service.toml"
@@ -48,7 +71,9 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
         ("listen = ['here']", "here"),
         ("listen = [':80']", ":80"),
         ("listen = ['h:-1']", "h:-1"),
-        ("listen = ['h:65536']", "65536"),
+        ("listen = ['h:65536']", "0 to 65535"),
+        (f"listen = ['h:{'9' * 5000}']", "0 to 65535"),
+        ("listen = ['h:²']", "neither HOST:PORT"),
         ("listen = ['unix:']", "unix:"),
         ("models = []", "models"),
         ("max_running = 0", "max_running"),
@@ -61,6 +86,16 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
         ("[[models]]\nname = 'a'\npath = '/x'\nprefix_cache_bytes = -1", "prefix_cache_bytes"),
         ("max_request_bytes = 0", "max_request_bytes"),
         ("heartbeat_timeout_s = 0", "heartbeat_timeout_s"),
+        ("hang_timeout_s = 0", "hang_timeout_s"),
+        ("memory_bytes = 0", "memory_bytes"),
+        ("ttl_s = 0", "ttl_s"),
+        ("ttl_s = inf", "ttl_s"),
+        ("spare = 'perhaps'", "spare"),
+        ("model_folders = ['']", "model_folders"),
+        ("[[models]]\nname = 'a'\npath = '/x'\nttl_s = -1", "ttl_s"),
+        ("[[models]]\nname = 'a'\npath = '/x'\nloras = {'a b' = '/l'}", "loras"),
+        ("[[models]]\nname = 'a'\npath = '/x'\nloras = {'a:b' = '/l'}", "loras"),
+        ("[[models]]\nname = 'a'\npath = '/x'\nloras = {a = ''}", "loras"),
         ("drain_s = -1", "drain_s"),
         ("drain_s = nan", "drain_s"),
         ("log_level = 'loud'", "log_level"),
@@ -72,7 +107,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
         ("[[models]]\nname = 'a'", "path or a repo"),
         ("[[models]]\nname = 'a'\npath = '/x'\nrevision = 'v1'", "revision"),
         ("[[models]]\nname = 'a'\npath = '/x'\ncontext_length = 0", "context_length"),
-        ("[[models]]\nname = 'a'\npath = '/x'\n[[models]]\nname = 'a'\npath = '/y'", "same name"),
+        ("[[models]]\nname = 'a'\npath = '/x'\n[[models]]\nname = 'a'\npath = '/y'", "same name, 'a'"),
         ("= 1", "TOML"),
     ],
 )
@@ -117,6 +152,13 @@ def test_the_source_may_have_an_equals_sign() -> None:
 def test_a_flag_that_names_no_model_is_refused(text: str) -> None:
     """With the flag in the line."""
     with pytest.raises(SetupError, match="--model"):
+        parse_model(text)
+
+
+@pytest.mark.parametrize("text", ["/no/such", "owner/name", "qwen"])
+def test_a_source_without_an_alias_is_told_so(text: str) -> None:
+    """Rather than that a model of that name needs a source."""
+    with pytest.raises(SetupError, match=f"--model {text} is not ALIAS=SOURCE"):
         parse_model(text)
 
 

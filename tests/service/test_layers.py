@@ -10,7 +10,7 @@ from tests.processes import ServiceProcess
 
 SHOW = "import sys, service.__main__; print(*{name.partition('.')[0] for name in sys.modules})"
 KEPT_OUT = {"mlx", "mlx_lm", "transformers", "torch", "numpy"}
-ENGINE = "import sys, service.engine.__main__; print(*{name.partition('.')[0] for name in sys.modules})"
+ENGINE = SHOW.replace("service.__main__", "service.engine.serving")
 
 
 def loaded_by(script: str) -> set[str]:

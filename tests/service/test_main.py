@@ -3,8 +3,12 @@
 import asyncio
 import contextlib
 import json
+import re
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
@@ -207,6 +211,37 @@ async def test_the_ready_line_is_all_that_is_printed(start_service: StartService
     assert "Traceback" not in process.errors
 
 
+async def test_the_log_says_that_it_drains_and_has_stopped(start_service: StartService, tiny_model: Path) -> None:
+    """With the number of calls that run."""
+    process = await start_service({"tiny": tiny_model})
+    process.signal(signal.SIGTERM)
+    assert await process.exit_code() == 0
+    said = [json.loads(line) for line in process.errors.splitlines() if line.startswith("{")]
+    [draining] = [line for line in said if line["event"] == "draining"]
+    assert (draining["running"], draining["from"]) == (0, "service")
+    assert said[-1]["event"] == "stopped"
+
+
+@pytest.mark.parametrize("lacking", ["structlog", "uvloop", "msgspec", "tokenizers", "grpc_health"])
+def test_a_thin_install_is_told_what_to_do(lacking: str) -> None:
+    """In one line, with exit code 1."""
+    start = f"import runpy, sys; sys.modules[{lacking!r}] = None; runpy.run_module('service', run_name='__main__')"
+    ended = subprocess.run([sys.executable, "-c", start], capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout) == (1, b"")
+    line = one_line(ended.stderr.decode())
+    assert line.startswith(f"service: {lacking}")
+    assert line.endswith(" is not installed: pip install '.[service]'")
+
+
+def test_help_says_the_defaults() -> None:
+    """Of all flags that have one."""
+    printed = subprocess.run([sys.executable, "-m", "service", "--help"], capture_output=True, check=True).stdout
+    options = re.split(r"\n  --", printed.decode())[1:]
+    without = [option.split()[0] for option in options if "default:" not in " ".join(option.split())]
+    assert without == ["config"]
+    assert "(default: 32)" in " ".join(printed.decode().split())
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_while_it_starts_ends_it(tiny_model: Path, tmp_path: Path, number: int) -> None:
     """It does not wait for its models, and leaves no engine behind."""
@@ -257,7 +292,10 @@ async def test_a_model_that_fails_does_not_keep_callers_of_the_next(
     tiny_model: Path, tmp_path: Path, socket_path: Path
 ) -> None:
     """The start is over at once, and told in one line, though somebody waits for a model that does not come."""
-    models = {"first": tiny_model, "second": tmp_path / "missing", "third": tiny_model}
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_model, broken)
+    (broken / "tokenizer.json").write_text("{")
+    models = {"first": tiny_model, "second": broken, "third": broken}
     async with held_up(models, tmp_path, socket_path) as (process, engine, channel):
         caller = await waiting(channel, "third")
         engine.resume()

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mlx_grpc/v1/admin.proto\x12\x0bmlx_grpc.v1\x1a\x1egoogle/protobuf/duration.proto\"\x16\n\x14GetServerInfoRequest\"\x89\x02\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0bmlx_version\x18\x02 \x01(\t\x12\x16\n\x0emlx_lm_version\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12)\n\x06uptime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\x12\x0e\n\x06models\x18\x07 \x03(\t\x12\x11\n\taddresses\x18\x08 \x03(\t\x12\x13\n\x0bmax_running\x18\t \x01(\x05\x12\x12\n\nmax_queued\x18\n \x01(\x05\x12\x19\n\x11max_request_bytes\x18\x0b \x01(\x05\"\"\n\x11\x43learCacheRequest\x12\r\n\x05model\x18\x01 \x01(\t\"4\n\x12\x43learCacheResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x05\x12\r\n\x05\x62ytes\x18\x02 \x01(\x03\x32\xb5\x01\n\x0c\x41\x64minService\x12V\n\rGetServerInfo\x12!.mlx_grpc.v1.GetServerInfoRequest\x1a\".mlx_grpc.v1.GetServerInfoResponse\x12M\n\nClearCache\x12\x1e.mlx_grpc.v1.ClearCacheRequest\x1a\x1f.mlx_grpc.v1.ClearCacheResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mlx_grpc/v1/admin.proto\x12\x0bmlx_grpc.v1\x1a\x1egoogle/protobuf/duration.proto\"\x16\n\x14GetServerInfoRequest\"\xbe\x02\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0bmlx_version\x18\x02 \x01(\t\x12\x16\n\x0emlx_lm_version\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12)\n\x06uptime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\x12\x0e\n\x06models\x18\x07 \x03(\t\x12\x11\n\taddresses\x18\x08 \x03(\t\x12\x13\n\x0bmax_running\x18\t \x01(\x05\x12\x12\n\nmax_queued\x18\n \x01(\x05\x12\x19\n\x11max_request_bytes\x18\x0b \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x0c \x01(\x04\x12\x1d\n\x15memory_reserved_bytes\x18\r \x01(\x04\"\"\n\x11\x43learCacheRequest\x12\r\n\x05model\x18\x01 \x01(\t\"4\n\x12\x43learCacheResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x05\x12\r\n\x05\x62ytes\x18\x02 \x01(\x03\x32\xb5\x01\n\x0c\x41\x64minService\x12V\n\rGetServerInfo\x12!.mlx_grpc.v1.GetServerInfoRequest\x1a\".mlx_grpc.v1.GetServerInfoResponse\x12M\n\nClearCache\x12\x1e.mlx_grpc.v1.ClearCacheRequest\x1a\x1f.mlx_grpc.v1.ClearCacheResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,11 +35,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSERVERINFOREQUEST']._serialized_start=72
   _globals['_GETSERVERINFOREQUEST']._serialized_end=94
   _globals['_GETSERVERINFORESPONSE']._serialized_start=97
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=362
-  _globals['_CLEARCACHEREQUEST']._serialized_start=364
-  _globals['_CLEARCACHEREQUEST']._serialized_end=398
-  _globals['_CLEARCACHERESPONSE']._serialized_start=400
-  _globals['_CLEARCACHERESPONSE']._serialized_end=452
-  _globals['_ADMINSERVICE']._serialized_start=455
-  _globals['_ADMINSERVICE']._serialized_end=636
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=415
+  _globals['_CLEARCACHEREQUEST']._serialized_start=417
+  _globals['_CLEARCACHEREQUEST']._serialized_end=451
+  _globals['_CLEARCACHERESPONSE']._serialized_start=453
+  _globals['_CLEARCACHERESPONSE']._serialized_end=505
+  _globals['_ADMINSERVICE']._serialized_start=508
+  _globals['_ADMINSERVICE']._serialized_end=689
 # @@protoc_insertion_point(module_scope)

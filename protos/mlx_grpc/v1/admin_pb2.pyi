@@ -53,6 +53,8 @@ class GetServerInfoResponse(_message.Message):
     MAX_RUNNING_FIELD_NUMBER: _builtins.int
     MAX_QUEUED_FIELD_NUMBER: _builtins.int
     MAX_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_RESERVED_BYTES_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of mlx-grpc."""
     mlx_version: _builtins.str
@@ -69,6 +71,12 @@ class GetServerInfoResponse(_message.Message):
     """Requests that may wait until one model admits them."""
     max_request_bytes: _builtins.int
     """Largest request that the server reads, in bytes."""
+    memory_bytes: _builtins.int
+    """Bytes of memory for all models together, with their keys and values and their processes. 0 until the first engine has
+    told what the device has, unless it is configured.
+    """
+    memory_reserved_bytes: _builtins.int
+    """Bytes of it that are set aside for models."""
     @_builtins.property
     def uptime(self) -> _duration_pb2.Duration:
         """Time since the server started."""
@@ -95,10 +103,12 @@ class GetServerInfoResponse(_message.Message):
         max_running: _builtins.int = ...,
         max_queued: _builtins.int = ...,
         max_request_bytes: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
+        memory_reserved_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "device", b"device", "draining", b"draining", "max_queued", b"max_queued", "max_request_bytes", b"max_request_bytes", "max_running", b"max_running", "mlx_lm_version", b"mlx_lm_version", "mlx_version", b"mlx_version", "models", b"models", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "device", b"device", "draining", b"draining", "max_queued", b"max_queued", "max_request_bytes", b"max_request_bytes", "max_running", b"max_running", "memory_bytes", b"memory_bytes", "memory_reserved_bytes", b"memory_reserved_bytes", "mlx_lm_version", b"mlx_lm_version", "mlx_version", b"mlx_version", "models", b"models", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -13,6 +13,9 @@ from service.engine.frames import (
     ClearCache,
     Cleared,
     Heartbeat,
+    Hello,
+    Load,
+    Loading,
     Logprob,
     Progress,
     Queued,
@@ -41,6 +44,9 @@ COMMANDS = st.one_of(
     st.builds(Submit, NUMBERS, st.lists(NUMBERS), SAMPLINGS, NUMBERS, NUMBERS, st.lists(NUMBERS)),
     st.builds(Abort, NUMBERS, st.none() | NUMBERS),
     st.just(ClearCache()),
+    st.builds(
+        Load, st.text(), st.text(), NUMBERS, NUMBERS, st.none() | NUMBERS, st.none() | NUMBERS, st.none() | NUMBERS
+    ),
     st.just(Shutdown()),
 )
 LOGPROBS = st.builds(Logprob, st.floats(-100, 0), st.lists(st.tuples(NUMBERS, st.floats(-100, 0))))
@@ -51,7 +57,9 @@ EVENTS = st.one_of(
     st.builds(Step, st.lists(ROWS), st.lists(PROGRESS), st.lists(st.builds(Queued, NUMBERS, NUMBERS))),
     st.builds(Cleared, NUMBERS, NUMBERS),
     st.builds(Refused, st.text()),
-    st.just(Heartbeat()),
+    st.builds(Heartbeat, NUMBERS),
+    st.builds(Hello, NUMBERS, NUMBERS, st.text(), st.text(), st.text()),
+    st.builds(Loading, st.text(), st.floats(0, 1)),
 )
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
+from mlx_lm.utils import load_tokenizer
 from tokenizers import Tokenizer
 
-from service.engine.frames import Defaults, Unpacker, events, pack
+from service.engine.frames import Defaults, Loading, Unpacker, events, pack
 from service.engine.loader import load
 from tests import tiny
 
@@ -148,3 +149,42 @@ def test_weights_are_dense_on_the_cpu(tmp_path: Path) -> None:
     logits = [model(mx.array([[1, 2, 3]])) for model in (dense, quantised)]
     assert float(mx.abs(logits[0] - logits[1]).mean()) < 0.2 * float(mx.abs(logits[0]).mean())
     assert loaded.weights_bytes == sum(value.nbytes for value in tiny.parameters(dense).values())
+
+
+def test_it_tells_how_far_it_is(folder: Path, tmp_path: Path) -> None:
+    """Fractions of the weights from none to all, then the first steps."""
+    told: list[Loading] = []
+    load(folder, tmp_path, report=told.append)
+    *weights, last = told
+    fractions = [loading.fraction for loading in weights]
+    assert ({loading.stage for loading in weights}, last.stage) == ({"weights"}, "warming")
+    assert (fractions[0], fractions[-1]) == (0.0, 1.0)
+    assert fractions == sorted(set(fractions))
+    assert len(fractions) > 3
+
+
+def test_keys_and_values_get_what_is_left(folder: Path, tmp_path: Path) -> None:
+    """Of what is reserved, beside the process with its weights; or what is set, whatever is reserved."""
+    reserved = 4 << 30
+    _, loaded = load(folder, tmp_path, reserved_bytes=reserved)
+    assert loaded.kv_bytes == reserved - loaded.rss_bytes
+    assert loaded.rss_bytes > loaded.weights_bytes
+    assert load(folder, tmp_path, reserved_bytes=reserved, kv_bytes=12345)[1].kv_bytes == 12345
+    assert load(folder, tmp_path, reserved_bytes=1)[1].kv_bytes == 64 << 20
+
+
+def test_a_program_is_run_only_where_it_may(folder: Path, tmp_path: Path) -> None:
+    """A model may bring one; it is refused, with its name, unless it is trusted."""
+    (folder / "mine.py").write_text("raise RuntimeError('it runs')")
+    change(folder / "config.json", model_file="mine.py")
+    with pytest.raises(ValueError, match=r"mine\.py"):
+        load(folder, tmp_path)
+    with pytest.raises(RuntimeError, match="it runs"):
+        load(folder, tmp_path, trust_remote_code=True)
+
+
+def test_stop_tokens_of_the_kind_are_used_where_a_folder_has_none(folder: Path, tmp_path: Path) -> None:
+    """As mlx-lm does, and those of the tokenizer in any case."""
+    change(folder / "config.json", eos_token_id=None)
+    theirs = load_tokenizer(folder)  # type: ignore[no-untyped-call]
+    assert load(folder, tmp_path)[1].stop_ids == sorted(theirs.eos_token_ids)

@@ -9,11 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import pytest
 
 from service.engine.frames import (
     Event,
     Heartbeat,
+    Hello,
+    Load,
     Loaded,
+    Loading,
     Refused,
     Row,
     Sampling,
@@ -35,18 +39,23 @@ class Engine:
     def __init__(self, folder: Path, cache: Path) -> None:
         self.socket, theirs = socket.socketpair()
         self.socket.settimeout(WAIT_S)
-        flags = ["--model", str(folder), "--cache-dir", str(cache), "--max-running", "4", "--prefill-chunk", "64"]
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "service.engine", "--fd", str(theirs.fileno()), *flags],
+                [sys.executable, "-m", "service.engine", "--fd", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stderr=subprocess.DEVNULL,
             )
         self._events = self._read()
+        load = Load(str(folder), str(cache), max_running=4, reserved_bytes=1 << 30, prefill_chunk=64)
+        self.socket.sendall(pack(load))
 
     def next(self) -> Event | None:
-        """Wait for the next event; None is the end."""
-        return next(self._events, None)
+        """Wait for the next event, those of the way to a loaded model left out; None is the end."""
+        return next((event for event in self._events if not isinstance(event, Hello | Loading)), None)
+
+    def all(self) -> Iterator[Event]:
+        """Wait for each event in turn."""
+        return self._events
 
     def _read(self) -> Iterator[Event]:
         unpacker = Unpacker()
@@ -72,7 +81,9 @@ def test_an_idle_engine_beats_and_ends_when_told(tiny_model: Path, tmp_path: Pat
         assert isinstance(engine.next(), Loaded)
         for number in (signal.SIGTERM, signal.SIGINT):
             engine.process.send_signal(number)
-            assert [engine.next(), engine.next()] == [Heartbeat(), Heartbeat()]
+            for event in (engine.next(), engine.next()):
+                assert isinstance(event, Heartbeat)
+                assert event.rss_bytes == pytest.approx(psutil.Process(engine.process.pid).memory_info().rss, rel=0.1)
         engine.socket.sendall(pack(Shutdown()))
         assert engine.process.wait(WAIT_S) == 0
 

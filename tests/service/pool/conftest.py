@@ -1,4 +1,4 @@
-"""Models of the pool with real engines, on the loop of the test."""
+"""Pools of models on real engines, on the loop of the test."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -8,34 +8,33 @@ from typing import Any
 import pytest
 
 from service.config import ModelConfig, ServiceConfig
-from service.pool.blas import engine_environment
 from service.pool.model import Model
+from service.pool.pool import ModelPool
 
-MakeModel = Callable[..., Model]
+MakePool = Callable[..., ModelPool]
 LOAD_S = 60.0
 
 
 @pytest.fixture
-async def make_model(tmp_path: Path) -> AsyncIterator[MakeModel]:
-    """Make models that end with the test; keywords are settings."""
-    made: list[Model] = []
+async def make_pool(tmp_path: Path) -> AsyncIterator[MakePool]:
+    """Make pools of models that end with the test; keywords are settings."""
+    made: list[ModelPool] = []
 
-    def make(folder: Path, changed: Callable[[], None] = lambda: None, **settings: Any) -> Model:
-        config = ModelConfig("mine", path=str(folder))
-        service = ServiceConfig(models=(config,), cache_dir=str(tmp_path / "cache"), **settings)
-        made.append(Model(config, service, engine_environment(1), changed))
+    def make(*models: ModelConfig, changed: Callable[[], None] = lambda: None, **settings: Any) -> ModelPool:
+        made.append(ModelPool(ServiceConfig(models=models, cache_dir=str(tmp_path / "cache"), **settings), changed))
         return made[-1]
 
     yield make
-    await asyncio.gather(*(model.stop() for model in made))
+    await asyncio.gather(*(pool.stop() for pool in made))
 
 
-async def load(model: Model, folder: Path) -> Model:
-    """Load a model from a folder that is there."""
+def mine(folder: Path) -> ModelConfig:
+    """Configure the one model of most tests."""
+    return ModelConfig("mine", path=str(folder))
 
-    async def fetch() -> Path:
-        return folder
 
+async def load(pool: ModelPool) -> Model:
+    """Start a pool; its first model."""
     async with asyncio.timeout(LOAD_S):
-        await model.start(fetch)
-    return model
+        await pool.start()
+    return pool.models[0]

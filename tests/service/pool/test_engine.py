@@ -15,7 +15,7 @@ GREEDY = Sampling(seed=0, temperature=0)
 
 @pytest.fixture
 async def engine(engines: FakeEngines) -> AsyncIterator[Engine]:
-    made = await Engine.start([], {})
+    made = await Engine.start({})
     yield made
     await made.stop()
 

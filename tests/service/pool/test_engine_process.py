@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service.engine.frames import Event, Heartbeat, Loaded, Refused
+from service.engine.frames import Event, Heartbeat, Hello, Load, Loaded, Loading, Refused
 from service.pool.blas import engine_environment
 from service.pool.engine_process import EngineProcess
 
@@ -22,8 +22,8 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
 
     async def start(folder: Path) -> tuple[EngineProcess, asyncio.Queue[Event]]:
         events: asyncio.Queue[Event] = asyncio.Queue()
-        flags = ["--model", str(folder), "--cache-dir", str(tmp_path), "--max-running", "1", "--prefill-chunk", "8"]
-        engine = await EngineProcess.start(flags, engine_environment(1), events.put_nowait)
+        engine = await EngineProcess.start(engine_environment(1), events.put_nowait)
+        engine.send(Load(str(folder), str(tmp_path), max_running=1, reserved_bytes=1 << 30, prefill_chunk=8))
         started.append(engine)
         return engine, events
 
@@ -37,8 +37,16 @@ async def test_an_engine_loads_idles_and_stops(start: Start, tiny_model: Path) -
     """It says when it is ready, then that it is well, and ends when it is told to."""
     engine, events = await start(tiny_model)
     async with asyncio.timeout(60):
-        assert isinstance(await events.get(), Loaded)
-        assert [await events.get() for _ in range(2)] == [Heartbeat(), Heartbeat()]
+        assert isinstance(await events.get(), Hello)
+        told = [await events.get()]
+        while isinstance(told[-1], Loading):
+            told.append(await events.get())
+        assert isinstance(told[-1], Loaded)
+        assert {event.stage for event in told if isinstance(event, Loading)} == {"weights", "warming"}
+        for _ in range(2):
+            beat = await events.get()
+            assert isinstance(beat, Heartbeat)
+            assert beat.rss_bytes > 1 << 20
         assert not engine.lost.done()
         assert await engine.stop() == 0
     assert not psutil.pid_exists(engine.pid)
@@ -68,7 +76,8 @@ async def test_a_refusal_arrives_before_the_end(start: Start, tmp_path: Path) ->
     """The reason is one line."""
     engine, events = await start(tmp_path)
     await asyncio.wait_for(engine.lost, 60)
-    refused = events.get_nowait()
+    told = [events.get_nowait() for _ in range(events.qsize())]
+    refused = told[-1]
     assert isinstance(refused, Refused)
     assert refused.reason
     assert "\n" not in refused.reason

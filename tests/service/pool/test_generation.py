@@ -23,7 +23,7 @@ from service.text.pieces import CallText, Ended, Text
 from service.text.tools.hermes import HERMES
 from service.types import Ask, FinishReason, Origin, Output, Sampling, Stopping, Tool
 from tests.service.fakes import FakeEngines, FakeProcess, ids, logprob, token
-from tests.service.pool.conftest import MakeModel, load
+from tests.service.pool.conftest import MakePool, load, mine
 
 PLAIN = AnswerForm()
 LENGTH = Ended(FinishReason.LENGTH)
@@ -32,9 +32,9 @@ ORIGIN = Origin("me", arrived=1)
 
 
 @pytest.fixture
-async def model(make_model: MakeModel, engines: FakeEngines, fake_folder: Path) -> Model:
+async def model(make_pool: MakePool, engines: FakeEngines, fake_folder: Path) -> Model:
     """Give a model on a fake engine."""
-    return await load(make_model(fake_folder), fake_folder)
+    return await load(make_pool(mine(fake_folder)))
 
 
 @pytest.fixture
@@ -355,9 +355,9 @@ def real(model: Model, facts: ModelFacts | None = None, **stopping: Any) -> Gene
     return Generation(model, facts, Prompt([1, 2, 3]), ask, ORIGIN)
 
 
-async def test_a_request_from_start_to_end(make_model: MakeModel, tiny_model: Path) -> None:
+async def test_a_request_from_start_to_end(make_pool: MakePool, tiny_model: Path) -> None:
     """Started first, completed last, and nothing after it; a stop string ends the sequence in the engine too."""
-    model = await load(make_model(tiny_model), tiny_model)
+    model = await load(make_pool(mine(tiny_model)))
     plain = await said_by(real(model, max_tokens=50, ignore_eos=True))
     text = text_of(0, plain)
     assert plain[0] == (0, Started("mine", 3))
@@ -379,9 +379,9 @@ async def finished(model: Model) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_slow_reader_gets_many_tokens_at_once(make_model: MakeModel, tiny_model: Path) -> None:
+async def test_a_slow_reader_gets_many_tokens_at_once(make_pool: MakePool, tiny_model: Path) -> None:
     """All that has gathered is one piece of text, whole and in its order."""
-    model = await load(make_model(tiny_model), tiny_model)
+    model = await load(make_pool(mine(tiny_model)))
     quick = await said_by(real(model, max_tokens=200, ignore_eos=True))
     slow = real(model, max_tokens=200, ignore_eos=True)
     await finished(model)
@@ -394,9 +394,9 @@ async def test_a_slow_reader_gets_many_tokens_at_once(make_model: MakeModel, tin
     assert isinstance(last, Completed)
 
 
-async def test_stop_tokens_beyond_the_vocabulary_do_no_harm(make_model: MakeModel, tiny_model: Path) -> None:
+async def test_stop_tokens_beyond_the_vocabulary_do_no_harm(make_pool: MakePool, tiny_model: Path) -> None:
     """A family has its own, and a model that was cut down may lack them; min_tokens bans them all the same."""
-    model = await load(make_model(tiny_model), tiny_model)
+    model = await load(make_pool(mine(tiny_model)))
     facts = model.facts
     assert facts is not None
     beyond = facts.loaded.vocab_size + 5

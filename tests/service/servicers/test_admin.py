@@ -5,11 +5,13 @@ from importlib.metadata import version
 from typing import Any
 
 import grpc
+import psutil
 from grpc import aio
 
 from mlx_grpc.v1 import admin_pb2, admin_pb2_grpc
 from service.engine.frames import ClearCache, Cleared
-from tests.calls import answer, refused, text_request
+from tests.calls import answer, refused, server_info, text_request
+from tests.pooled import MIB, Operator
 from tests.processes import ServiceProcess
 from tests.service.servicers.conftest import Spoken
 
@@ -25,6 +27,14 @@ async def test_the_server_describes_itself(service: ServiceProcess, channel: aio
     assert (list(info.models), list(info.addresses)) == (["tiny", "talker", "bare"], service.addresses)
     assert (info.max_running, info.max_queued, info.max_request_bytes) == (32, 256, 16 << 20)
     assert not info.draining
+
+
+async def test_the_memory_of_all_models_is_told(channel: aio.Channel) -> None:
+    """What the device has for models, and what is set aside for each of those that are loaded."""
+    info = await server_info(channel)
+    models = (await Operator(channel).models()).values()
+    assert info.memory_reserved_bytes == sum(model.memory_bytes for model in models)
+    assert len(models) * MIB < info.memory_reserved_bytes <= info.memory_bytes < psutil.virtual_memory().total
 
 
 async def test_uptime_grows(channel: aio.Channel) -> None:

@@ -8,13 +8,12 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf import json_format
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.struct_pb2 import Struct
 from grpc import aio
 
 from mlx_grpc.v1 import generation_pb2 as pb
-from service.errors import FieldError, UnsupportedField
+from service.errors import FieldError
 from service.servicers.convert import to_ask, to_mapping, to_messages, to_reasoning, to_tool_use, to_tools
 from service.types import (
     MAX_JSON,
@@ -179,7 +178,7 @@ async def test_a_bad_field_is_named_and_the_next_request_works(
 
 
 SERVED = {
-    *("model", "request_id", "messages", "chat_template_kwargs", "text", "token_ids", "sampling", "stopping"),
+    *("model", "lora", "request_id", "messages", "chat_template_kwargs", "text", "token_ids", "sampling", "stopping"),
     *("n", "priority", "cache.salt", "cache.bypass", "output.logprobs", "output.top_logprobs"),
     *("output.prompt_logprobs", "output.token_ids", "output.echo", "output.progress", "parallel_tool_calls"),
     *("tools", "tool_choice.mode", "tool_choice.function_name", "reasoning.effort", "reasoning.budget"),
@@ -188,57 +187,31 @@ SERVED = {
 """Fields that have an effect; those of sampling, stopping and messages all do."""
 
 
-def samples(descriptor: Descriptor, path: str = "") -> Iterator[tuple[str, list[FieldDescriptor]]]:
-    """Give each field of a message that is not of one of the served parts, with the way to it."""
+def unserved(descriptor: Descriptor, path: str = "") -> Iterator[str]:
+    """Name each field of a message that is not of one of the served parts."""
     for field in descriptor.fields:
         name = f"{path}{field.name}"
         message = field.message_type
         if name in SERVED:
             continue
         if message is None or field.is_repeated or message.full_name.startswith("google."):
-            yield name, [field]
+            yield name
         else:
-            yield from ((inner, [field, *way]) for inner, way in samples(message, f"{name}."))
+            yield from unserved(message, f"{name}.")
 
 
-def with_field(request: Message, way: list[FieldDescriptor]) -> Message:
-    """Set a field to a value that is not its default."""
-    target = request
-    for step in way[:-1]:
-        target = getattr(target, step.name)
-    field = way[-1]
-    if field.is_repeated:
-        values = getattr(target, field.name)
-        values.add() if field.message_type is not None else values.append("x")
-    elif field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
-        setattr(target, field.name, "x")
-    else:
-        setattr(target, field.name, 2 if field.cpp_type != FieldDescriptor.CPPTYPE_BOOL else True)
-    return request
+@pytest.mark.parametrize("message", [pb.ChatRequest, pb.GenerateRequest])
+def test_every_field_of_the_schema_is_served(message: type[Request]) -> None:
+    """One that is added later has to be enforced, or refused by name, before it is added to those that are."""
+    assert list(unserved(message.DESCRIPTOR)) == []
 
 
-UNSERVED = [
-    (message, path, way)
-    for message in (pb.ChatRequest, pb.GenerateRequest)
-    for path, way in samples(message.DESCRIPTOR)
-]
-
-
-@pytest.mark.parametrize(
-    ("message", "path", "way"), UNSERVED, ids=[f"{message.DESCRIPTOR.name}.{path}" for message, path, _ in UNSERVED]
-)
-def test_a_field_that_is_not_served_is_refused(message: type[Request], path: str, way: list[FieldDescriptor]) -> None:
-    """Every field of the schema either is served or says that it is not, one that is added later too."""
-    request = with_field(message(), way)
-    with pytest.raises(UnsupportedField) as raised:
-        to_ask(request)  # type: ignore[arg-type]
-    assert path == raised.value.field or path.startswith(f"{raised.value.field}.")
-
-
-async def test_what_is_not_served_is_unimplemented_on_the_wire(channel: aio.Channel) -> None:
-    """A client learns which field it cannot use yet."""
+async def test_an_unknown_lora_is_not_found(channel: aio.Channel) -> None:
+    """Its name and that of its model are in the details."""
     refusal = await refused(answer(channel, chat_request(QUESTION, lora="mine")))
-    assert (refusal.code, refusal.fields) == (grpc.StatusCode.UNIMPLEMENTED, ["lora"])
+    assert refusal.code == grpc.StatusCode.NOT_FOUND
+    resource: Any = refusal.details["ResourceInfo"]
+    assert (resource.resource_type, resource.resource_name, resource.owner) == ("lora", "mine", "talker")
     assert (await answer(channel, chat_request(QUESTION))).text == REPLY
 
 

@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 
 from mlx_grpc.v1 import generation_pb2 as pb
+from mlx_grpc.v1 import models_pb2
 from service.pool.events import Completed, GenerationEvent, Prefilled, Queued, Started, Timings, Usage
+from service.pool.progress import LoadProgress, Stage
 from service.servicers.convert import to_ask
-from service.servicers.events import EventWriter, Response
+from service.servicers.events import EventWriter, Response, loading
 from service.text.pieces import CallText, Ended, ReasoningEnded, ReasoningText, Text
 from service.types import FinishReason
 from tests.calls import chat_request
@@ -137,3 +139,30 @@ def test_the_others_say_what_they_know(event: GenerationEvent, fields: dict[str,
 def test_the_end_of_reasoning_has_its_duration() -> None:
     """In seconds inside."""
     assert chat(ReasoningEnded(0.25)).reasoning_done.duration.ToMilliseconds() == 250
+
+
+@pytest.mark.parametrize(
+    ("progress", "state", "fraction"),
+    [
+        (LoadProgress(Stage.RESOLVING), models_pb2.MODEL_STATE_DOWNLOADING, 0),
+        (LoadProgress(Stage.DOWNLOADING, 3, 12), models_pb2.MODEL_STATE_DOWNLOADING, 0.25),
+        (LoadProgress(Stage.DOWNLOADING, 3, 0), models_pb2.MODEL_STATE_DOWNLOADING, 0),
+        (LoadProgress(Stage.WAITING, 3, 12), models_pb2.MODEL_STATE_UNLOADED, 0),
+        (LoadProgress(Stage.LOADING, fraction=0.5), models_pb2.MODEL_STATE_LOADING, 0.5),
+        (LoadProgress(Stage.WARMING), models_pb2.MODEL_STATE_WARMING, 0),
+        (LoadProgress(Stage.READY, fraction=1.0), models_pb2.MODEL_STATE_READY, 1),
+    ],
+)
+def test_a_load_is_told_as_a_state_and_a_fraction(
+    progress: LoadProgress, state: "models_pb2.ModelState.ValueType", fraction: float
+) -> None:
+    """In both kinds of answer; bytes are a fraction of those that there are, where that is known."""
+    told = pb.ModelProgress(state=state, fraction=fraction)
+    assert loading(pb.ChatResponse, progress) == pb.ChatResponse(loading=told)
+    assert loading(pb.GenerateResponse, progress) == pb.GenerateResponse(loading=told)
+
+
+def test_every_stage_of_a_load_can_be_told() -> None:
+    """A new one cannot be left out."""
+    for stage in Stage:
+        assert loading(pb.ChatResponse, LoadProgress(stage)).loading.state != models_pb2.MODEL_STATE_UNSPECIFIED

@@ -18,7 +18,10 @@ CASES: list[tuple[errors.ServiceError, Code, list[str]]] = [
     (errors.ContextTooLong(8, 9), Code.INVALID_ARGUMENT, ["ErrorInfo"]),
     (errors.InsufficientMemory(9, 8), Code.RESOURCE_EXHAUSTED, ["ErrorInfo"]),
     (errors.DeadlineExceeded(), Code.DEADLINE_EXCEEDED, ["ErrorInfo"]),
+    (errors.ModelTooLarge("m", 9, 8), Code.RESOURCE_EXHAUSTED, ["ErrorInfo"]),
+    (errors.PathNotAllowed("/etc"), Code.PERMISSION_DENIED, ["ErrorInfo"]),
     (errors.UnknownModel("m"), Code.NOT_FOUND, ["ResourceInfo"]),
+    (errors.UnknownLora("m", "l"), Code.NOT_FOUND, ["ResourceInfo"]),
     (errors.NoChatTemplate("m"), Code.FAILED_PRECONDITION, ["ErrorInfo"]),
     (errors.QueueFull("m"), Code.RESOURCE_EXHAUSTED, ["RetryInfo", "ErrorInfo"]),
     (errors.Unavailable("gone"), Code.UNAVAILABLE, ["RetryInfo"]),
@@ -63,7 +66,13 @@ def test_details_say_what_the_error_knows() -> None:
     )
     info = unpacked(errors.InsufficientMemory(9, 8))["ErrorInfo"]
     assert (info.reason, info.metadata) == ("INSUFFICIENT_MEMORY", {"needed_tokens": "9", "available_tokens": "8"})
+    info = unpacked(errors.ModelTooLarge("m", 9, -1))["ErrorInfo"]
+    figures = {"model": "m", "needed_bytes": "9", "available_bytes": "0"}
+    assert (info.reason, info.metadata) == ("INSUFFICIENT_MEMORY", figures)
+    assert unpacked(errors.PathNotAllowed("/etc"))["ErrorInfo"].reason == "PATH_NOT_ALLOWED"
     assert unpacked(errors.UnknownModel("m"))["ResourceInfo"].resource_name == "m"
+    lora = unpacked(errors.UnknownLora("m", "l"))["ResourceInfo"]
+    assert (lora.resource_type, lora.resource_name, lora.owner) == ("lora", "l", "m")
     assert unpacked(errors.Unavailable("gone", 2.5))["RetryInfo"].retry_delay.ToMilliseconds() == 2500
 
 
@@ -95,6 +104,9 @@ def test_a_status_fits_into_the_trailers(character: str, length: int) -> None:
     words = character * length
     for error in (
         errors.UnknownModel(words),
+        errors.UnknownLora(words, words),
+        errors.ModelTooLarge(words, 1 << 62, 1 << 62),
+        errors.PathNotAllowed(words),
         errors.InvalidField("messages", f"are refused by the chat template: {words}"),
         errors.UnsupportedField("messages", words),
     ):

@@ -1,5 +1,8 @@
 """TokenizerService over a real channel."""
 
+import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,6 +15,7 @@ from mlx_grpc.v1 import tokenizer_pb2_grpc
 from service.types import MAX_DETOKENIZED
 from tests import tiny
 from tests.calls import answer, beside, chat_request, refused
+from tests.conftest import StartService
 
 TEXT = "The sky, こんにちは<|im_end|> and </think>"
 
@@ -55,6 +59,45 @@ async def test_a_rendered_chat_is_the_prompt_of_that_chat(stub: Any, channel: ai
     assert (await answer(channel, request)).usage.prompt_tokens == len(rendered.ids)
 
 
+async def test_a_rendered_chat_shows_tools_as_tool_choice_says(stub: Any) -> None:
+    """NONE hides them."""
+    messages, tools = [{"role": "ROLE_USER", "content": [{"text": "hi"}]}], [{"name": "look"}]
+    prompts = [
+        (await stub.RenderChat(render_request(messages=messages, **fields))).text
+        for fields in ({}, {"tools": tools, "toolChoice": {"mode": "TOOL_CHOICE_MODE_NONE"}}, {"tools": tools})
+    ]
+    assert prompts[0] == prompts[1]
+    assert "look" in prompts[2]
+
+
+async def test_a_rendered_chat_is_told_how_much_to_think(
+    talker_model: Path, tmp_path: Path, start_service: StartService
+) -> None:
+    """As Chat is; the template's own variables win."""
+    switched = shutil.copytree(talker_model, tmp_path / "switched")
+    settings = json.loads((switched / "tokenizer_config.json").read_text())
+    template = "{{ messages[0].content }}:{{ enable_thinking }}:{{ reasoning_effort }}"
+    (switched / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": template}))
+    process = await start_service({"switched": switched})
+    async with aio.insecure_channel(process.address) as channel:
+        stub: Any = tokenizer_pb2_grpc.TokenizerServiceStub(channel)
+        for fields, text in (
+            ({}, "hi::"),
+            ({"reasoning": {"effort": "none"}}, "hi:False:low"),
+            ({"reasoning": {"effort": "high"}, "chatTemplateKwargs": {"enable_thinking": False}}, "hi:False:high"),
+        ):
+            asked = chat_request("hi", model="switched", **fields)
+            request = pb.RenderChatRequest(
+                messages=asked.messages, reasoning=asked.reasoning, chat_template_kwargs=asked.chat_template_kwargs
+            )
+            assert (await stub.RenderChat(request)).text == text
+            asked.stopping.max_tokens = 1
+            assert (await answer(channel, asked)).usage.prompt_tokens == len((await stub.RenderChat(request)).ids)
+
+
+HI = [{"role": "ROLE_USER", "content": [{"text": "hi"}]}]
+
+
 @pytest.mark.parametrize(
     ("fields", "code", "path"),
     [
@@ -64,6 +107,12 @@ async def test_a_rendered_chat_is_the_prompt_of_that_chat(stub: Any, channel: ai
             {"messages": [{"role": "ROLE_USER", "content": [{"text": "hi"}]}], "tools": [{"name": ""}]},
             grpc.StatusCode.INVALID_ARGUMENT,
             "tools[0].name",
+        ),
+        ({"messages": HI, "reasoning": {"effort": "much"}}, grpc.StatusCode.INVALID_ARGUMENT, "reasoning.effort"),
+        (
+            {"messages": HI, "toolChoice": {"mode": "TOOL_CHOICE_MODE_REQUIRED"}},
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "tool_choice.mode",
         ),
     ],
 )

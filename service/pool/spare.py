@@ -1,0 +1,128 @@
+"""An engine process that has imported everything and waits for a model."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+
+from service.engine.frames import Hello
+from service.pool.engine import Engine
+
+log = structlog.get_logger()
+
+_RETRY_S = 5.0
+"""Pause after a spare that could not be started or has died."""
+
+_SILENT_S = 5.0
+"""A spare that has not been heard of for so long is not used."""
+
+
+class Spare:
+    """Keeps at most one spare engine, while `is_wanted` says so when it is asked."""
+
+    def __init__(self, environment: Mapping[str, str], is_wanted: Callable[[], bool]) -> None:
+        """`environment` is that of the processes."""
+        self._environment = environment
+        self._is_wanted = is_wanted
+        self._engine: Engine | None = None
+        self._starting = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._not_before = 0.0
+        self._closed = False
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the spare, if there is one."""
+        return self._engine.pid if self._engine else None
+
+    async def hello(self) -> Hello | None:
+        """What an engine says of the device; None from one that died. Raises OSError. It stays as the spare."""
+        async with self._starting:
+            engine = self._engine or self._keep(await Engine.start(self._environment))
+        outcomes: list[asyncio.Future[Any]] = [engine.hello, engine.lost]
+        await asyncio.wait(outcomes, return_when=asyncio.FIRST_COMPLETED)
+        return engine.hello.result() if engine.hello.done() else None
+
+    async def take(self, *, background: bool) -> Engine:
+        """The spare, or else a new engine, which need not have said hello yet. Raises OSError.
+
+        A spare that is not ready yields to all else on the machine. Unless whoever asks does so too, in the
+        `background`, it races with a new one, and the slower one is the next spare.
+        """
+        async with self._starting:
+            spare, self._engine = self._engine, None
+        if spare is not None and (spare.lost.done() or (spare.hello.done() and spare.silent_s > _SILENT_S)):
+            spare.kill()
+            await spare.stop()
+            spare = None
+        if spare is None:
+            return await Engine.start(self._environment, background=background)
+        return spare if spare.hello.done() or background else await self._race(spare)
+
+    def review(self) -> None:
+        """Start a spare, or end it, where what is wanted has changed."""
+        if self._closed or (self._task is not None and not self._task.done()):
+            return
+        if (self._engine is not None) != self._is_wanted() or (self._engine and self._engine.lost.done()):
+            self._task = asyncio.create_task(self._adjust())
+            self._task.add_done_callback(_note_bug)
+
+    async def stop(self) -> None:
+        """End the spare, for good."""
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        await self._end()
+
+    async def _race(self, spare: Engine) -> Engine:
+        racers = [spare]
+        try:
+            racers.append(await Engine.start(self._environment))
+            outcomes: list[asyncio.Future[Any]] = [end for racer in racers for end in (racer.hello, racer.lost)]
+            await asyncio.wait(outcomes, return_when=asyncio.FIRST_COMPLETED)
+            winner = next((racer for racer in racers if racer.hello.done()), racers[-1])
+            racers.remove(winner)
+        finally:
+            for racer in racers:
+                if self._engine is None and not self._closed:
+                    self._keep(racer)
+                else:
+                    racer.kill()
+                    await racer.stop()
+        return winner
+
+    async def _adjust(self) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._not_before - loop.time()))
+        async with self._starting:
+            if self._engine is not None and (self._engine.lost.done() or not self._is_wanted()):
+                await self._end()
+            if self._engine is None and self._is_wanted():
+                self._not_before = loop.time() + _RETRY_S
+                try:
+                    self._keep(await Engine.start(self._environment, background=True))
+                except OSError as error:
+                    log.warning("a spare engine cannot be started", reason=error.strerror or str(error))
+                    loop.call_later(_RETRY_S, self.review)
+
+    def _keep(self, engine: Engine) -> Engine:
+        self._engine = engine
+        engine.hello.add_done_callback(self._well)
+        engine.lost.add_done_callback(lambda _: self.review())
+        return engine
+
+    def _well(self, hello: asyncio.Future[Hello]) -> None:
+        if not hello.cancelled():
+            self._not_before = 0.0
+
+    async def _end(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.stop()
+
+
+def _note_bug(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("bug", exc_info=error)

@@ -1,0 +1,81 @@
+"""An engine process that waits for a model."""
+
+import asyncio
+from pathlib import Path
+
+import psutil
+
+from service.pool.pool import ModelPool
+from tests.service.pool.conftest import LOAD_S, MakePool, mine
+from tests.service.pool.models import check_books, engines, tiny
+
+
+async def spare_of(pool: ModelPool, other_than: int | None = None) -> int:
+    """Wait until there is a spare."""
+    async with asyncio.timeout(LOAD_S):
+        while (pid := pool.spare_pid) in {None, other_than}:  # noqa: ASYNC110 - nobody else waits for a spare
+            await asyncio.sleep(0.02)
+        assert pid is not None
+        await pool._spare.hello()
+        return pid
+
+
+async def test_the_spare_becomes_the_engine(make_pool: MakePool, tiny_model: Path) -> None:
+    """Another one takes its place while some model is not in memory; then there is none."""
+    pool = make_pool(*(tiny(name, tiny_model) for name in "ab"))
+    await pool.start()
+    for name in "ab":
+        spare = await spare_of(pool)
+        async with pool.lease(name) as model:
+            assert model.engine_pid == spare
+    await asyncio.sleep(0.5)
+    assert pool.spare_pid is None
+    assert len(engines()) == 2
+    await pool.unload("a")
+    await spare_of(pool)
+    check_books(pool)
+
+
+async def test_there_is_none_where_nobody_wants_one(make_pool: MakePool, tiny_model: Path) -> None:
+    """A service with all its models in memory does not pay for one."""
+    for setting in ("auto", "never"):
+        pool = make_pool(mine(tiny_model), spare=setting)
+        await pool.start()
+        await asyncio.sleep(0.3)
+        assert pool.spare_pid is None
+        await pool.stop()
+    pool = make_pool(mine(tiny_model), spare="always")
+    await pool.start()
+    await spare_of(pool)
+
+
+async def test_a_dead_spare_is_replaced_and_never_used(make_pool: MakePool, tiny_model: Path) -> None:
+    """One that does not answer is not used either."""
+    pool = make_pool(*(tiny(name, tiny_model) for name in "ab"), spare="always")
+    await pool.start()
+    first = await spare_of(pool)
+    psutil.Process(first).kill()
+    second = await spare_of(pool, first)
+    psutil.Process(second).suspend()
+    await asyncio.sleep(5.5)
+    async with asyncio.timeout(LOAD_S), pool.lease("a") as model:
+        assert model.engine_pid not in {first, second}
+    assert not psutil.pid_exists(second)
+
+
+async def test_one_that_is_not_ready_races_with_a_new_one(make_pool: MakePool, tiny_model: Path) -> None:
+    """So that nobody waits for a process that yields to all others; the slower one is the next spare."""
+    pool = make_pool(*(tiny(name, tiny_model) for name in "ab"), spare="always")
+    await pool.start()
+    first = await spare_of(pool)
+    async with asyncio.timeout(LOAD_S):
+        async with pool.lease("a") as model:
+            assert model.engine_pid == first
+        while (slow := pool.spare_pid) is None:  # noqa: ASYNC110 - nobody else waits for a spare
+            await asyncio.sleep(0.001)
+        psutil.Process(slow).suspend()
+        async with pool.lease("b") as model:
+            assert model.engine_pid not in {first, slow}
+        assert pool.spare_pid == slow
+        psutil.Process(slow).resume()
+    check_books(pool)
