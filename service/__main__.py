@@ -117,6 +117,19 @@ def _parser() -> argparse.ArgumentParser:
         help=f"requests that may wait until one model admits them (default: {defaults.max_queued})",
     )
     parser.add_argument(
+        "--memory-bytes",
+        type=int,
+        metavar="N",
+        help="memory for all models together (default: half of the machine's, or 4/5 of a GPU's)",
+    )
+    parser.add_argument(
+        "--model-folder",
+        action="append",
+        metavar="FOLDER",
+        dest="model_folders",
+        help="a folder whose models and LoRAs callers may name; repeatable (default: none)",
+    )
+    parser.add_argument(
         "--kv-cache-bytes",
         type=int,
         metavar="N",

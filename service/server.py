@@ -75,6 +75,8 @@ class Server:
         self._drain.begun = True
         self._update_health()
         self._pool.turn_away()
+        if self._is_started:
+            log.info("draining", running=self._drain.running, drain_s=drain_s)
         if not await self._drain.finish(drain_s):
             log.warning("calls are cut at the end of the drain time", drain_s=drain_s)
             self._pool.cut()

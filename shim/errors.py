@@ -181,6 +181,7 @@ def _refused(status: RichStatus, params: Params) -> ApiError:
     code = status.reason.lower() or None
     if status.violation is None:
         return bad_request(status.message, None, code)
+    code = code or ("unsupported_parameter" if status.code is grpc.StatusCode.UNIMPLEMENTED else "invalid_value")
     param = params.name(status.violation.field)
     # The description may begin with the wire's path, which the client did not send.
     field, text = status.violation.field, status.violation.description or status.message

@@ -18,7 +18,8 @@ _LOG2_E = math.log2(math.e)
 
 def replace(model: Module, name: str, old: Collection[Function], new: Function) -> list[ModuleType]:
     """Put `new` in the place of any of `old` where modules of the model know it by `name`; these modules."""
-    modules = {sys.modules[type(module).__module__] for module in model.modules()}  # type: ignore[no-untyped-call]
+    names = {type(module).__module__ for module in model.modules()}  # type: ignore[no-untyped-call]
+    modules = [sys.modules[module] for module in names if module in sys.modules]  # not those that a model brings itself
     concerned = [module for module in modules if getattr(module, name, None) in old]
     for module in concerned:
         setattr(module, name, new)

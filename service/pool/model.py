@@ -16,6 +16,7 @@ from service.pool.state import ModelState
 from service.pool.stream import Stream
 
 _SILENT = "its engine does not answer"
+_STARTING = "the service is starting"
 
 
 class Model:
@@ -180,7 +181,7 @@ class Model:
         return Snapshot(
             config=self.config,
             state=ModelState.LOADING if silent else self.state,
-            error=_SILENT if silent else self.error,
+            error=_SILENT if silent else self.error or (_STARTING if self.awaited else ""),
             facts=self.facts,
             pinned=self.pinned,
             in_use=self.in_use,

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import structlog
 
@@ -13,7 +15,7 @@ from service.pool.allowed import named_model
 from service.pool.appraisal import appraise
 from service.pool.blas import engine_environment
 from service.pool.budget import Budget
-from service.pool.catalogue import model_folder
+from service.pool.catalogue import foreseen_folder
 from service.pool.idle import Idle
 from service.pool.lease import Lease
 from service.pool.means import Means
@@ -143,14 +145,19 @@ class ModelPool:
             raise
 
     async def plan(self, name: str, source: str = "", revision: str = "") -> Plan:
-        """What a load would do. Raises as `load` does, and SetupError for a model that cannot be read."""
+        """What a load would do. Of a repository that is not there only headers are fetched. Raises as `load` does."""
         known = name in self._models or not name
         model = self.get(name) if known and not source else self._candidate(name, source, revision)
         if model.reserved_bytes:
             return self._memory.plan(model, model.reserved_bytes)
         await self._means.know_device()
-        folder = await model_folder(model.config, self._means.cache_dir)
-        return self._memory.plan(model, await appraise(model, self._others(model), self._means, folder))
+        try:
+            with TemporaryDirectory(prefix="mlx-grpc-") as scratch:
+                folder = await foreseen_folder(model.config, self._means.cache_dir, Path(scratch))
+                needed = await appraise(model, self._others(model), self._means, folder)
+        except SetupError as error:
+            raise Unavailable(str(error)) from error
+        return self._memory.plan(model, needed)
 
     async def unload(self, name: str, *, force: bool = False) -> Model:
         """Take a model out of memory, once those that use it have ended, or by `force` at once; it is gone then.

@@ -33,12 +33,12 @@ class AdminServicer(pb_grpc.AdminServiceServicer):
         uptime = Duration()
         uptime.FromNanoseconds(int((time.monotonic() - self._started) * 1e9))
         budget = self._pool.budget
-        loaded = next((model.facts.loaded for model in self._pool.models if model.facts), None)
+        engine = self._pool.hello
         return pb.GetServerInfoResponse(
             version=version("mlx-grpc"),
-            mlx_version=loaded.mlx_version if loaded else "",
-            mlx_lm_version=loaded.mlx_lm_version if loaded else "",
-            device=loaded.device if loaded else "",
+            mlx_version=engine.mlx_version if engine else "",
+            mlx_lm_version=engine.mlx_lm_version if engine else "",
+            device=engine.device if engine else "",
             uptime=uptime,
             draining=self._drain.begun,
             models=[model.name for model in self._pool.models],

@@ -4,11 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import structlog
-
 from service.errors import Unavailable
-
-log = structlog.get_logger()
 
 _RETRY_S = 5.0
 
@@ -19,9 +15,13 @@ class Drain:
     def __init__(self) -> None:
         self.begun = False
         self._running = 0
-        self._is_told = False
         self._empty = asyncio.Event()
         self._empty.set()
+
+    @property
+    def running(self) -> int:
+        """How many calls run."""
+        return self._running
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
@@ -38,14 +38,8 @@ class Drain:
                 self._empty.set()
 
     async def finish(self, seconds: float) -> bool:
-        """Let no more calls in and wait up to `seconds` for those that run; whether all have ended.
-
-        The first time, a line in the log says how many these are.
-        """
+        """Let no more calls in and wait up to `seconds` for those that run; whether all have ended."""
         self.begun = True
-        if not self._is_told:
-            self._is_told = True
-            log.info("draining", running=self._running, drain_s=seconds)
         try:
             async with asyncio.timeout(seconds):
                 await self._empty.wait()

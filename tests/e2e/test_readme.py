@@ -95,7 +95,7 @@ def test_make_run_says_what_the_readme_says(made_run: list[str]) -> None:
 
 def test_grpcurl_example(made_run: list[str], root: Path) -> None:
     """Grpcurl streams an answer, from the first event to the last."""
-    printed = run(example("sh", "grpcurl -plaintext"), root)
+    printed = run(example("sh", "mlx_grpc.v1.GenerationService/Chat"), root)
     assert printed.index('"started"') < printed.index('"text"') < printed.index('"finish"')
     assert '"completed"' in printed
 
@@ -139,6 +139,15 @@ def test_grpcurl_examples_of_constraints_and_tools(made_run: list[str], root: Pa
     deltas = [event["toolCall"] for event in call if "toolCall" in event]
     assert deltas[0]["name"] == "get_weather"
     assert list(json.loads("".join(delta.get("argumentsDelta", "") for delta in deltas))) == ["city"]
+
+
+def test_grpcurl_examples_of_the_pool(made_run: list[str], root: Path) -> None:
+    """A plan for a model that is loaded, its end, and its load, stage by stage, to a model that is pinned."""
+    plan, unloaded, *stages = documents(run(example("sh", "mlx_grpc.v1.ModelService/LoadModel"), root))
+    assert (plan["plan"]["fits"], plan["plan"]["loaded"]) == (True, True)
+    assert unloaded["model"]["state"] == "MODEL_STATE_UNLOADED"
+    assert any("loading" in stage for stage in stages)
+    assert (stages[-1]["ready"]["state"], stages[-1]["ready"]["pinned"]) == ("MODEL_STATE_READY", True)
 
 
 def test_openai_example(made_run: list[str], root: Path) -> None:

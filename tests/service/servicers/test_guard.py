@@ -49,7 +49,7 @@ class FailingModels(models_pb2_grpc.ModelServiceServicer):
 async def failing() -> AsyncIterator[aio.Channel]:
     server = aio.server(interceptors=[Guard()])
     generation_pb2_grpc.add_GenerationServiceServicer_to_server(FailingGeneration(), server)
-    models_pb2_grpc.add_ModelServiceServicer_to_server(FailingModels(), server)
+    models_pb2_grpc.add_ModelServiceServicer_to_server(FailingModels(), server)  # type: ignore[abstract] # two are enough
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
