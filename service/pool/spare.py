@@ -39,7 +39,7 @@ class Spare:
     async def hello(self) -> Hello | None:
         """What an engine says of the device; None from one that died. Raises OSError. It stays as the spare."""
         async with self._starting:
-            engine = self._engine or self._keep(await Engine.start(self._environment))
+            engine = self._engine or await self._offer(await Engine.start(self._environment))
         outcomes: list[asyncio.Future[Any]] = [engine.hello, engine.lost]
         await asyncio.wait(outcomes, return_when=asyncio.FIRST_COMPLETED)
         return engine.hello.result() if engine.hello.done() else None
@@ -86,11 +86,7 @@ class Spare:
             racers.remove(winner)
         finally:
             for racer in racers:
-                if self._engine is None and not self._closed:
-                    self._keep(racer)
-                else:
-                    racer.kill()
-                    await racer.stop()
+                await self._offer(racer)
         return winner
 
     async def _adjust(self) -> None:
@@ -102,16 +98,21 @@ class Spare:
             if self._engine is None and self._is_wanted():
                 self._not_before = loop.time() + _RETRY_S
                 try:
-                    self._keep(await Engine.start(self._environment, background=True))
+                    await self._offer(await Engine.start(self._environment, background=True))
                 except OSError as error:
                     log.warning("a spare engine cannot be started", reason=error.strerror or str(error))
                     loop.call_later(_RETRY_S, self.review)
 
-    def _keep(self, engine: Engine) -> Engine:
-        self._engine = engine
-        engine.hello.add_done_callback(self._well)
-        engine.lost.add_done_callback(lambda _: self.review())
-        return engine
+    async def _offer(self, engine: Engine) -> Engine:
+        """Make an engine the spare, or end it where another has come first; which of them is the spare."""
+        if self._engine is None and not self._closed:
+            self._engine = engine
+            engine.hello.add_done_callback(self._well)
+            engine.lost.add_done_callback(lambda _: self.review())
+            return engine
+        engine.kill()
+        await engine.stop()
+        return self._engine or engine
 
     def _well(self, hello: asyncio.Future[Hello]) -> None:
         if not hello.cancelled():

@@ -8,7 +8,7 @@ import grpc
 import structlog
 from grpc import aio
 
-from service.errors import ServiceError
+from service.errors import ServiceError, SetupError
 from service.servicers.status import internal, to_status, trailer
 
 log = structlog.get_logger()
@@ -60,7 +60,7 @@ def _guard_stream(call: Any) -> Callable[[Any, Context], AsyncIterator[Any]]:
 
 
 async def _abort(context: Context, request: Any, error: Exception) -> NoReturn:
-    if isinstance(error, ServiceError):
+    if isinstance(error, ServiceError) and not isinstance(error, SetupError):  # which is nobody's who calls
         code, status = to_status(error)
     else:
         request_id = getattr(request, "request_id", "")

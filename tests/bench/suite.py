@@ -63,7 +63,7 @@ MEASURES = (
     Measure("leave-decode", leavers.mid_decode, _BOTH, _TINY),
     Measure("leave-prefill", leavers.mid_prefill, _BOTH, _TINY),
     Measure("loras", loras.measure, _BOTH, _TINY),
-    Measure("switch", switch.measure, _BOTH, _TINY),
+    Measure("switch", switch.measure, _TINY, _TINY),
     Measure("unloaded", unloaded.measure, _BOTH, _NONE),
     Measure("killed", killed.measure, _BOTH, _NONE),
     Measure("cpu", cpu.measure, _BOTH, _TINY),

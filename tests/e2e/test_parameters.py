@@ -166,12 +166,12 @@ async def test_nulls_inside_are_defaults(taught: httpx.AsyncClient) -> None:
     """So is one in a message, a tool or a format."""
     document = schemas.ChatRequest.model_json_schema()
     message = {"role": "user", "content": "Draw."}
-    empty = nulls(document["$defs"]["Message"], message)
+    empty = nulls(document["$defs"]["UserMessage"], message)
     function = {"name": "f", "description": None, "parameters": None, "strict": None}
     tools = {"tools": [{"type": "function", "function": function}], "tool_choice": "none"}
     nested = {
         "messages": [message | empty],
-        "response_format": {"type": "text"} | nulls(document["$defs"]["ResponseFormat"], {"type": "text"}),
+        "response_format": {"type": "text"} | nulls(document["$defs"]["TextFormat"], {"type": "text"}),
         "structured_outputs": nulls(document["$defs"]["StructuredOutputs"], {}),
         "reasoning": nulls(document["$defs"]["Reasoning"], {}),
         "chat_template_kwargs": {},

@@ -34,11 +34,12 @@ async def post(http: httpx.AsyncClient, **fields: object) -> httpx.Response:
 @pytest.mark.parametrize(
     ("code", "rich", "status", "kind", "error_code", "param"),
     [
-        (Code.INVALID_ARGUMENT, [violation("sampling.top_p")], 400, "invalid_request_error", None, "top_p"),
+        (Code.INVALID_ARGUMENT, [violation("sampling.top_p")], 400, "invalid_request_error", "invalid_value", "top_p"),
         (Code.INVALID_ARGUMENT, [error_info("CONTEXT_LENGTH_EXCEEDED")], 400, "invalid_request_error",
          "context_length_exceeded", "messages"),
         (Code.INVALID_ARGUMENT, [], 400, "invalid_request_error", None, None),
-        (Code.UNIMPLEMENTED, [violation("output.logprobs")], 400, "invalid_request_error", None, "logprobs"),
+        (Code.UNIMPLEMENTED, [violation("output.logprobs")], 400, "invalid_request_error",
+         "unsupported_parameter", "logprobs"),
         (Code.FAILED_PRECONDITION, [error_info("NO_CHAT_TEMPLATE")], 400, "invalid_request_error",
          "no_chat_template", None),
         (Code.NOT_FOUND, [], 404, "invalid_request_error", "model_not_found", "model"),

@@ -1,11 +1,16 @@
 """An engine process that waits for a model."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
+import pytest
 
+from service.pool.blas import engine_environment
+from service.pool.engine import Engine
 from service.pool.pool import ModelPool
+from service.pool.spare import Spare
 from tests.service.pool.conftest import LOAD_S, MakePool, mine
 from tests.service.pool.models import check_books, engines, tiny
 
@@ -79,3 +84,37 @@ async def test_one_that_is_not_ready_races_with_a_new_one(make_pool: MakePool, t
         assert pool.spare_pid == slow
         psutil.Process(slow).resume()
     check_books(pool)
+
+
+async def test_the_loser_of_a_race_is_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another spare is being started meanwhile, one of the two ends: no process is left without an owner."""
+    start, raced, is_slow = Engine.start, asyncio.Event(), False
+
+    async def delayed(environment: Mapping[str, str], *, background: bool = False) -> Engine:
+        engine = await start(environment, background=background)
+        if background and is_slow:
+            await raced.wait()
+        return engine
+
+    monkeypatch.setattr(Engine, "start", delayed)
+    spare = Spare(engine_environment(1), lambda: True)
+    assert await spare.hello() is not None
+    await spare.stop()
+    spare = Spare(engine_environment(1), lambda: True)
+    spare.review()
+    async with asyncio.timeout(LOAD_S):
+        while spare.pid is None:  # noqa: ASYNC110 - nobody else waits for a spare
+            await asyncio.sleep(0.01)
+        is_slow = True
+        taking = asyncio.create_task(spare.take(background=False))
+        await asyncio.sleep(0.05)
+        spare._not_before = 0.0
+        spare.review()
+        winner = await taking
+        raced.set()
+        while len(engines()) > 2:  # noqa: ASYNC110 - they are processes
+            await asyncio.sleep(0.05)
+    assert {process.pid for process in engines()} == {winner.pid, spare.pid}
+    await spare.stop()
+    await winner.stop()
+    assert not engines()

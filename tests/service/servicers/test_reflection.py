@@ -21,7 +21,7 @@ from tests.processes import ServiceProcess
 GRPCURL = shutil.which("grpcurl", path=Path(sys.executable).parent) or shutil.which("grpcurl")
 PACKAGES = ["grpc.reflection.v1", "grpc.reflection.v1alpha"]
 SERVICES = {
-    *(f"mlx_grpc.v1.{name}Service" for name in ("Generation", "Model", "Tokenizer", "Admin")),
+    *(f"mlx_grpc.v1.{name}Service" for name in ("Generation", "Model", "Lora", "Tokenizer", "Admin")),
     "grpc.health.v1.Health",
     *(f"{package}.ServerReflection" for package in PACKAGES),
 }
