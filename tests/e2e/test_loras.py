@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
 import mlx.core as mx
 import openai
 import psutil
@@ -238,18 +237,25 @@ async def test_what_cannot_be_a_lora_is_refused(channel: aio.Channel, lora_folde
 async def test_the_shim_serves_them_by_the_name_of_their_model(loaded: aio.Channel, lora_url: str) -> None:
     """As `base:lora`, listed with their parent; the answer says what was asked for."""
     expected = {name: (await answer(loaded, generate(name))).text for name in ("", *NAMES)}
-    client = openai.AsyncOpenAI(base_url=f"{lora_url}/v1", api_key="none", max_retries=0)
-    more = {"ignore_eos": True}
-    for name, text in expected.items():
-        model = f"tiny:{name}" if name else "tiny"
-        said = await client.completions.create(
-            model=model, prompt=PROMPT, max_tokens=TOKENS, temperature=0, extra_body=more
-        )
-        assert (said.model, said.choices[0].text) == (model, text)
-    with pytest.raises(openai.NotFoundError) as unknown:
-        await client.completions.create(model="tiny:nobody", prompt=PROMPT)
-    assert unknown.value.code == "model_not_found"
-    async with httpx.AsyncClient(base_url=lora_url) as http:
-        models = {model["id"]: model for model in (await http.get("/v1/models")).json()["data"]}
+    await asyncio.to_thread(ask_over_http, lora_url, expected)
+
+
+def ask_over_http(url: str, expected: dict[str, str]) -> None:
+    """Ask with the official SDK for what each LoRA says, and for one that there is not."""
+    asked: dict[str, Any] = {
+        "prompt": PROMPT,
+        "max_tokens": TOKENS,
+        "temperature": 0,
+        "extra_body": {"ignore_eos": True},
+    }
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        for name, text in expected.items():
+            model = f"tiny:{name}" if name else "tiny"
+            said = client.completions.create(model=model, **asked)
+            assert (said.model, said.choices[0].text) == (model, text)
+        with pytest.raises(openai.NotFoundError) as unknown:
+            client.completions.create(model="tiny:nobody", **asked)
+        assert unknown.value.code == "model_not_found"
+        models = {model.id: model.model_dump() for model in client.models.list()}
     assert set(models) == {"tiny", *(f"tiny:{name}" for name in NAMES)}
     assert {models[f"tiny:{name}"]["parent"] for name in NAMES} == {"tiny"}
