@@ -10,10 +10,11 @@ import os
 import signal
 import socket
 import sys
+from contextlib import nullcontext
 from typing import Protocol, cast
 
 from service.engine.channel import Channel, ServiceGone
-from service.engine.priority import in_background
+from service.engine.priority import in_background, lowered
 
 _SERVING = "service.engine.serving"
 _LIBRARIES = ("numpy", "huggingface_hub", "transformers", "transformers.models.auto.tokenization_auto", "llguidance")
@@ -33,14 +34,17 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     parser = argparse.ArgumentParser(prog="service.engine", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="the inherited socket")
-    parser.add_argument("--background", action="store_true", help="yield to other processes until a model comes")
+    parser.add_argument("--background", type=float, default=0, metavar="SECONDS", help="how long to yield to others")
     options = parser.parse_args()
     channel = Channel(socket.socket(fileno=options.fd))
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # as mlx-lm does, once it is imported
-    if options.background:
-        in_background(_import_libraries)
+    if options.background and not in_background(_import_libraries, options.background):
+        # Nothing but a new program takes a thread out of the background that has come to no end there.
+        os.execv(sys.executable, [sys.executable, "-m", "service.engine", "--fd", str(options.fd)])  # noqa: S606 - no shell is wanted
     try:
-        _serving().serve(channel)
+        with lowered(options.background) if options.background else nullcontext():
+            serving = _serving()
+        serving.serve(channel)
     except ServiceGone:
         sys.exit(0)
 

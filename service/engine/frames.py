@@ -94,8 +94,8 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     prefill_chunk: int | None = None
     trust_remote_code: bool = False
     """Whether the model may bring a program of its own."""
-    background: bool = False
-    """Whether the load yields to other processes."""
+    yield_s: float = 0.0
+    """How long the load yields to other processes, in seconds."""
 
 
 class Abort(msgspec.Struct, frozen=True, array_like=True, tag="abort"):

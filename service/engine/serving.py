@@ -43,7 +43,7 @@ def serve(channel: Channel) -> None:
     if command is None:
         return
     try:
-        with lowered() if command.background else nullcontext():
+        with lowered(command.yield_s) if command.yield_s else nullcontext():
             model, loaded = load(
                 Path(command.folder),
                 Path(command.cache_dir),

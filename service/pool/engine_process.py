@@ -1,22 +1,25 @@
 """The parent's side of an engine: a child process and the socket to it."""
 
 import asyncio
-import contextlib
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from typing import cast
 
 from service.engine.frames import Command, Event, Shutdown, Unpacker, events, pack
 
+YIELD_S = 10.0
+"""How long a start, and a load, yields to others in the background. Where they leave it time, it takes less."""
 _STOP_S = 5.0
 """How long a process may take to end by itself."""
+_POLL_S = 0.01
 
 
 class EngineProcess(asyncio.Protocol):
     """A running `python -m service.engine`. `lost` is done once nothing more will come from it."""
 
-    def __init__(self, process: asyncio.subprocess.Process, receive: Callable[[Event], None]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], receive: Callable[[Event], None]) -> None:
         """`process` has the other end; `receive` is called with each event, one after the other."""
         self._receive = receive
         self._unpacker = Unpacker()
@@ -36,21 +39,14 @@ class EngineProcess(asyncio.Protocol):
         process = None
         try:
             with theirs:
-                process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "service.engine", "--fd", str(theirs.fileno())),
-                    *(["--background"] if background else []),
-                    pass_fds=[theirs.fileno()],
-                    env=environment,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=sys.stderr,  # standard output says only when the service is ready
-                )
+                process = _spawn(theirs, environment, background=background)
             ours.setblocking(False)
             _, engine = await asyncio.get_running_loop().create_connection(lambda: cls(process, receive), sock=ours)
         except BaseException:  # a cancelled start too leaves nothing behind
             ours.close()
             if process is not None:
                 process.kill()
-                await process.wait()
+                process.wait()
             raise
         return engine
 
@@ -69,18 +65,22 @@ class EngineProcess(asyncio.Protocol):
         self.send(Shutdown())
         try:
             async with asyncio.timeout(_STOP_S):
-                return await self._process.wait()
+                return await self._ended()
         except TimeoutError:
             self.kill()
-            return await self._process.wait()
+            return await self._ended()
         finally:
             if self._transport is not None:
                 self._transport.close()
 
     def kill(self) -> None:
         """End the process at once."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._process.kill()
+
+    async def _ended(self) -> int:
+        while (code := self._process.poll()) is None:  # noqa: ASYNC110 - no event tells of it on every system
+            await asyncio.sleep(_POLL_S)
+        return code
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -95,3 +95,15 @@ class EngineProcess(asyncio.Protocol):
         """See asyncio.Protocol."""
         if not self.lost.done():
             self.lost.set_result(None)
+
+
+def _spawn(theirs: socket.socket, environment: Mapping[str, str], *, background: bool) -> subprocess.Popen[bytes]:
+    """Not by the loop: uvloop forks, which holds all streams up until the memory is copied; this does not."""
+    options = ["--background", str(YIELD_S)] if background else []
+    return subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, "-m", "service.engine", "--fd", str(theirs.fileno()), *options],
+        pass_fds=[theirs.fileno()],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,  # standard output says only when the service is ready
+    )

@@ -15,6 +15,7 @@ from service.engine.frames import Load, Loaded, Loading
 from service.errors import SetupError, Unavailable
 from service.pool.deaths import Deaths
 from service.pool.engine import Engine
+from service.pool.engine_process import YIELD_S
 from service.pool.facts import ModelFacts
 from service.pool.means import Means
 from service.pool.model import Model
@@ -165,4 +166,4 @@ def _tokenizer(facts: ModelFacts | None, folder: str) -> Tokenizer | None:
 
 
 def _in_background(load: Load) -> Load:
-    return msgspec.structs.replace(load, background=True)
+    return msgspec.structs.replace(load, yield_s=YIELD_S)

@@ -36,12 +36,12 @@ ENDLESS = Submit(1, [1, 2, 3], Sampling(seed=0, temperature=0), 30_000)
 class Engine:
     """A running engine and the service's end of its socket."""
 
-    def __init__(self, folder: Path, cache: Path) -> None:
+    def __init__(self, folder: Path, cache: Path, *flags: str) -> None:
         self.socket, theirs = socket.socketpair()
         self.socket.settimeout(WAIT_S)
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "service.engine", "--fd", str(theirs.fileno())],
+                [sys.executable, "-m", "service.engine", "--fd", str(theirs.fileno()), *flags],
                 pass_fds=[theirs.fileno()],
                 stderr=subprocess.DEVNULL,
             )
@@ -65,8 +65,8 @@ class Engine:
 
 
 @contextmanager
-def started(folder: Path, cache: Path) -> Iterator[Engine]:
-    engine = Engine(folder, cache)
+def started(folder: Path, cache: Path, *flags: str) -> Iterator[Engine]:
+    engine = Engine(folder, cache, *flags)
     try:
         yield engine
     finally:
@@ -101,6 +101,16 @@ def test_steps_take_the_place_of_heartbeats(tiny_model: Path, tmp_path: Path) ->
         assert all(len(row.tokens) == 1 for step in steps for row in step.rows)
         engine.socket.sendall(pack(Shutdown()))
         assert engine.process.wait(WAIT_S) == 0
+
+
+@pytest.mark.parametrize(("seconds", "starts_over"), [("60", False), ("0.01", True)])
+def test_a_start_yields_to_others_for_so_long(
+    tiny_model: Path, tmp_path: Path, seconds: str, starts_over: bool
+) -> None:
+    """Then it starts over and yields no more, since what gets no time would never come to an end."""
+    with started(tiny_model, tmp_path, "--background", seconds) as engine:
+        assert isinstance(engine.next(), Loaded)
+        assert ("--background" not in psutil.Process(engine.process.pid).cmdline()) is starts_over
 
 
 def test_an_engine_without_a_service_ends(tiny_model: Path, tmp_path: Path) -> None:
