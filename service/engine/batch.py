@@ -1,6 +1,6 @@
 """The running sequences, decoded together: one token for each in a step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from collections.abc import Sequence as Items
 
 import mlx.core as mx
@@ -112,7 +112,7 @@ class Batch:
                 return (len(band.rows) + 1) * then - len(band.rows) * now
         return alone
 
-    def leave(self, leavers: Items[Sequence]) -> None:
+    def leave(self, leavers: Collection[Sequence]) -> None:
         """Drop sequences and the memory of their caches, whether a step is under way or not."""
         gone = set(map(id, leavers))
         rows = self.rows
@@ -127,6 +127,10 @@ class Batch:
         if self._pending is not None:
             self._pending = self._pending.of(keep) if keep else None
         self._arrange()
+
+    def clear(self) -> None:
+        """Drop all sequences, whatever state a failure has left their caches in."""
+        self._bands, self._cache, self._pending = [], [], None
 
     def extract(self, sequence: Sequence) -> list[LayerCache]:
         """A sequence's own caches, between two steps. The batch may still use them."""

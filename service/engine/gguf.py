@@ -107,8 +107,13 @@ def main() -> int:
         convert(options.source, options.target, temperature=options.temperature, top_p=options.top_p)
     except GgufError as error:
         sys.stderr.write(f"ERROR: it {error}\n")
-        return 1
-    return 0
+    except OSError as error:
+        sys.stderr.write(f"ERROR: {error.strerror or error}\n")
+    except Exception as error:  # noqa: BLE001 - a file from elsewhere can be broken in any way
+        sys.stderr.write(f"ERROR: {' '.join(f'{type(error).__name__}: {error}'.split())}\n")
+    else:
+        return 0
+    return 1
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ def fault(file: Path) -> str:
         return str(error)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
+    except Exception as error:  # noqa: BLE001 - a file from elsewhere can be broken in any way
+        return f"is broken: {' '.join(f'{type(error).__name__}: {error}'.split())}"
     return ""
 
 

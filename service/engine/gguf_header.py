@@ -25,10 +25,16 @@ _TYPE_NAMES = (
 )
 _TYPES = _TYPE_NAMES.split()
 """Types of tensors, by their numbers."""
+_MOST_WORDS = 300
+"""Characters of an error: what it quotes of a file can be of any length."""
 
 
 class GgufError(ValueError):
     """A GGUF file that is broken, or is nothing that can be served. The text is one line, with the file as subject."""
+
+    def __str__(self) -> str:
+        text = " ".join(super().__str__().split())
+        return text if len(text) <= _MOST_WORDS else f"{text[:_MOST_WORDS]}…"
 
 
 @dataclass(frozen=True, slots=True)

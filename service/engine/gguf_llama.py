@@ -20,6 +20,7 @@ FREQUENCIES = "rope_freqs.weight"
 """Divisors of the rotary frequencies: the scaling of Llama 3, worked out."""
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 _TOLERANCE = 1e-3
+_LARGEST = 1 << 53
 _MODULES = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
@@ -47,7 +48,7 @@ def check(header: Header) -> None:
         raise GgufError(f"is of architecture {architecture!r}, and only llama is supported")
     if (kind := metadata.get("general.type", "model")) != "model":
         raise GgufError(f"holds no model but is of type {kind!r}")
-    if (parts := metadata.get("split.count", 0)) > 1:
+    if (parts := number(metadata, "split.count", 0)) > 1:
         raise GgufError(f"is one of {parts} parts; merge them first")
     if experts := metadata.get("llama.expert_count", 0):
         raise GgufError(f"is a mixture of {experts} experts, and only dense llamas are supported")
@@ -62,7 +63,7 @@ def _check_tensors(header: Header) -> None:
             raise GgufError(f"has weights of type {tensor.kind} ({name}), and only {supported} are supported")
         if name != FREQUENCIES:
             renamed(name)
-    if "token_embd.weight" not in header.tensors:
+    if not (embedding := header.tensors.get("token_embd.weight")) or not embedding.shape:
         raise GgufError("has no token_embd.weight")
 
 
@@ -85,20 +86,20 @@ def config(header: Header, frequencies: Sequence[float] | None = None) -> Config
     Raises GgufError for what is missing, or has no like in MLX's llama.
     """
     metadata = header.metadata
-    heads = number(metadata, "llama.attention.head_count")
-    hidden = number(metadata, "llama.embedding_length")
+    heads = _count(metadata, "llama.attention.head_count")
+    hidden = _count(metadata, "llama.embedding_length")
     made: Config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "hidden_size": hidden,
-        "intermediate_size": number(metadata, "llama.feed_forward_length"),
-        "num_hidden_layers": number(metadata, "llama.block_count"),
+        "intermediate_size": _count(metadata, "llama.feed_forward_length"),
+        "num_hidden_layers": _count(metadata, "llama.block_count"),
         "num_attention_heads": heads,
-        "num_key_value_heads": number(metadata, "llama.attention.head_count_kv", heads),
-        "head_dim": _head_dim(metadata, hidden // max(heads, 1)),
+        "num_key_value_heads": _count(metadata, "llama.attention.head_count_kv", heads),
+        "head_dim": _head_dim(metadata, hidden // heads),
         "rms_norm_eps": number(metadata, "llama.attention.layer_norm_rms_epsilon"),
         "rope_theta": number(metadata, "llama.rope.freq_base", 10000.0),
-        "max_position_embeddings": number(metadata, "llama.context_length"),
+        "max_position_embeddings": _count(metadata, "llama.context_length"),
         "vocab_size": header.tensors["token_embd.weight"].shape[0],
         "tie_word_embeddings": "output.weight" not in header.tensors,
         "attention_bias": has_bias(header, ATTENTION),
@@ -122,15 +123,23 @@ def number(metadata: Metadata, name: str, default: float | None = None) -> Any:
     value = metadata.get(name, default)
     if not isinstance(value, int | float):
         raise GgufError(f"says no single number for {name}")
+    if not abs(value) < _LARGEST:
+        raise GgufError(f"says {value} for {name}, which cannot be")
     return value
 
 
+def _count(metadata: Metadata, name: str, default: int | None = None) -> int:
+    if (value := number(metadata, name, default)) < 1 or value != int(value):
+        raise GgufError(f"says {value} for {name}, which cannot be")
+    return int(value)
+
+
 def _head_dim(metadata: Metadata, default: int) -> int:
-    head = number(metadata, "llama.attention.key_length", default)
+    head = _count(metadata, "llama.attention.key_length", default)
     for name in ("llama.attention.value_length", "llama.rope.dimension_count"):
         if (length := number(metadata, name, head)) != head:
             raise GgufError(f"has heads of {head} and {name} {length}, and only equal ones are supported")
-    return int(head)
+    return head
 
 
 def _scaling(metadata: Metadata, frequencies: Sequence[float] | None) -> Config | None:

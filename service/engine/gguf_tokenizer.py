@@ -66,8 +66,9 @@ class Vocabulary:
     def of(cls, metadata: Metadata) -> "Vocabulary":
         """Raises GgufError for a tokenizer that is not supported or is incomplete."""
         tokens = _list(metadata, "tokens")
-        vocabulary = cls(metadata, tokens, metadata.get("tokenizer.ggml.token_type") or [_NORMAL] * len(tokens))
-        if len(vocabulary.kinds) != len(tokens):
+        kinds = metadata.get("tokenizer.ggml.token_type") or [_NORMAL] * len(tokens)
+        vocabulary = cls(metadata, tokens, kinds)
+        if not isinstance(kinds, list) or len(kinds) != len(tokens):
             raise GgufError("has not as many token types as tokens")
         _list(metadata, "scores" if vocabulary.is_sentencepiece else "merges")
         return vocabulary
@@ -75,14 +76,14 @@ class Vocabulary:
     @property
     def is_sentencepiece(self) -> bool:
         """Whether it is one of SentencePiece, and not byte-level BPE. Raises GgufError for any other."""
-        if (model := self.metadata.get("tokenizer.ggml.model")) not in {"gpt2", "llama"}:
+        if (model := self.metadata.get("tokenizer.ggml.model")) not in ("gpt2", "llama"):
             raise GgufError(f"has a tokenizer of type {model!r}, and only gpt2 and llama are supported")
         return bool(model == "llama")
 
     @property
     def splitting(self) -> _Splitting:
         """How text is cut. Raises GgufError for a way that is not supported."""
-        if (name := self.metadata.get("tokenizer.ggml.pre", "default")) not in _SPLITTINGS:
+        if (name := self.metadata.get("tokenizer.ggml.pre", "default")) not in list(_SPLITTINGS):
             raise GgufError(f"has a tokenizer that cuts text as {name!r} does, which is not supported")
         return _SPLITTINGS[name]
 

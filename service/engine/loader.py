@@ -133,8 +133,8 @@ def _suit_device(model: Module) -> None:
     """On the CPU, hold the weights as dense float32 where they fit: quantised and 16-bit matmuls are slow there."""
     if mx.default_device() == mx.gpu:
         return
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if 4 * _parameters(model) <= _FLOAT32_SHARE * memory:
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if 4 * _parameters(model) <= _FLOAT32_SHARE * installed:
         dequantize_model(model)
         model.set_dtype(mx.float32)
 
@@ -143,10 +143,10 @@ def _parameters(model: Module) -> int:
     """Number of weights, those packed in quantised layers counted one by one."""
     count = 0
     for _, module in model.named_modules():  # type: ignore[no-untyped-call]
-        packing = 32 // module.bits if hasattr(module, "bits") and hasattr(module, "scales") else 1
+        is_packed = hasattr(module, "bits") and hasattr(module, "scales")
         for name, value in module.items():
             if isinstance(value, mx.array) and name not in {"scales", "biases"}:
-                count += value.size * (packing if name == "weight" else 1)
+                count += value.size * 32 // module.bits if is_packed and name == "weight" else value.size
     return count
 
 

@@ -1,5 +1,6 @@
 """Linear layers that add what each row's LoRA makes of their input."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,6 +8,7 @@ import mlx.core as mx
 from mlx.nn.layers.base import Module
 from mlx.nn.layers.linear import Linear
 from mlx.nn.layers.quantized import QuantizedLinear
+from mlx.utils import tree_flatten
 
 from service.engine.lora_folder import Factors, LoraError
 from service.engine.lora_selection import Selection
@@ -116,9 +118,13 @@ def check(path: str, layer: Module, factors: Factors) -> None:
         )
 
 
-def suited(path: str, layer: Any, factors: Factors) -> tuple[mx.array, mx.array]:
-    """Factors in the type that a layer computes in, the scale included. Raises LoraError where they are not finite."""
-    dtype = layer.scales.dtype if isinstance(layer, QuantizedLinear) else layer.weight.dtype
+def suited(path: str, layer: Any, factors: Factors, general: mx.Dtype = mx.float32) -> tuple[mx.array, mx.array]:
+    """Factors in the type that a layer computes in, the scale included. Raises LoraError where they are not finite.
+
+    `general` is the type of a layer that tells none, as the scales of MX formats are no floats.
+    """
+    own = layer.scales.dtype if isinstance(layer, QuantizedLinear) else layer.weight.dtype
+    dtype = own if mx.issubdtype(own, mx.floating) else general
     a = factors.a.astype(dtype)
     b = (factors.b.astype(mx.float32) * factors.scale).astype(dtype)
     if not mx.all(mx.isfinite(a)).item() or not mx.all(mx.isfinite(b)).item():
@@ -130,6 +136,13 @@ def _shape(layer: Any) -> tuple[int, int]:
     """Numbers that a layer takes and gives."""
     output, width = layer.weight.shape
     return (layer.scales.shape[1] * layer.group_size if isinstance(layer, QuantizedLinear) else width), output
+
+
+def computes_in(model: Module) -> mx.Dtype:
+    """The type of most of a model's arrays of floats, by their number."""
+    arrays: list[tuple[str, mx.array]] = tree_flatten(model.parameters())  # type: ignore[assignment,no-untyped-call]
+    types = Counter(array.dtype for _, array in arrays if mx.issubdtype(array.dtype, mx.floating))
+    return max(types, key=lambda dtype: types[dtype], default=mx.float32)
 
 
 def named(model: Module) -> Iterator[tuple[str, Module]]:

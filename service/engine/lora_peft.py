@@ -5,7 +5,18 @@ import re
 from pathlib import Path
 from typing import Any
 
-from service.engine.lora_folder import CONFIG, Config, LoraError, LoraWeights, Pairs, matrix, number, read_tensors
+from service.engine.lora_folder import (
+    CONFIG,
+    Config,
+    LoraError,
+    LoraWeights,
+    Pairs,
+    flag,
+    matrix,
+    number,
+    read_tensors,
+    whole,
+)
 
 FILE = "adapter_model.safetensors"
 _NAME = re.compile(r"(?:base_model\.model\.)?(?P<path>.+)\.lora_(?P<factor>[AB])(?:\.default)?\.weight")
@@ -21,6 +32,7 @@ _MORE_THAN_LORA = (
     "layer_replication",
     "alora_invocation_tokens",
     "arrow_config",
+    "monteclora_config",
 )
 """Settings that change more of a model, or in another way, than a product of two factors does."""
 _BASE_CHANGED = ("pissa", "olora", "corda", "loftq", "lora_ga")
@@ -36,15 +48,15 @@ def read_peft(folder: Path, config: Config) -> LoraWeights:
         if match is None:
             raise LoraError(_reason(name))
         if match["factor"] == "A":
-            pairs.a[match["path"]] = matrix(name, tensor)
+            pairs.put_a(match["path"], matrix(name, tensor))
         else:
-            pairs.b[match["path"]] = matrix(name, tensor).T
+            pairs.put_b(match["path"], matrix(name, tensor).T)
     ranks = {path: a.shape[0] for path, a in pairs.a.items()}
     for path, rank in ranks.items():
         if rank != (said := _of_layer(config, "rank_pattern", "r", path)):
             raise LoraError(f"layer {path!r} has rank {rank}, and {CONFIG} says {said!r}")
     scales = {path: _scale(config, path, rank) for path, rank in ranks.items()}
-    return LoraWeights(_scale(config, "", int(number(config, "r"))), pairs.factors(scales))
+    return LoraWeights(_scale(config, "", whole(config, "r")), pairs.factors(scales))
 
 
 def _check(config: Config) -> None:
@@ -63,7 +75,7 @@ def _check(config: Config) -> None:
 
 def _scale(config: Config, path: str, rank: int) -> float:
     alpha = _of_layer(config, "alpha_pattern", "lora_alpha", path)
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    return alpha / (math.sqrt(rank) if flag(config, "use_rslora") else rank)
 
 
 def _of_layer(config: Config, pattern: str, general: str, path: str) -> float:

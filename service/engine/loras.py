@@ -28,6 +28,11 @@ _BODY = "model."
 _AROUND = ("", "model.", "language_model.")
 """What a model may have in front of the paths that a LoRA was saved with."""
 
+_EXPERT = ".experts."
+"""What the paths of experts have in them where each has layers of its own, as in PEFT; here they share one."""
+_LONGEST = 500
+"""Characters of a reason: the files of others may have names of any length."""
+
 Answer = LoraLoaded | LoraRefused | LoraUnloaded
 
 _numbers = itertools.count(1)
@@ -73,9 +78,14 @@ class Loras:
         """Begin to load a LoRA; `work` tells how it went."""
         self._work.append(self._load(name, path))
 
-    def unload(self, name: str, in_use: Callable[[], Collection[int]]) -> None:
-        """Begin to take a LoRA off, unless it is among those `in_use` when its turn comes; `work` tells how it went."""
-        self._work.append(self._unload(name, in_use))
+    def unload(
+        self, name: str, in_use: Callable[[], Collection[int]], gone: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """Begin to take a LoRA off, unless it is among those `in_use` when its turn comes; `work` tells how it went.
+
+        `gone` is called with the number that no row has from then on.
+        """
+        self._work.append(self._unload(name, in_use, gone))
 
     def work(self, seconds: float) -> list[Answer]:
         """Go on with what was begun, for about so long, but by a layer at least; what is done."""
@@ -111,9 +121,9 @@ class Loras:
             self._check(name)
             weights = read(Path(path))
             yield None
-            changes = self._changes(layers, weights.factors)
+            changes, dtype = self._changes(layers, weights.factors), lora_layer.computes_in(self._model)
             for place, factors in changes.items():
-                a, b = lora_layer.suited(place, layers[place], factors)
+                a, b = lora_layer.suited(place, layers[place], factors, dtype)
                 done.append(place)
                 lora_layer.enable(layers[place], self._pass).put(number, a, b)
                 size += a.nbytes + b.nbytes
@@ -123,7 +133,7 @@ class Loras:
             for place in done:
                 self._remove(layers[place], number)
             reason = str(error) if isinstance(error, LoraError) else f"{type(error).__name__}: {error}"
-            yield LoraRefused(name, " ".join(reason.split()))
+            yield LoraRefused(name, " ".join(reason.split())[:_LONGEST])
         else:
             self._loras[name] = Lora(name, number, tuple(done))
             yield LoraLoaded(name, weights.rank, weights.scale, size)
@@ -132,13 +142,16 @@ class Loras:
         if name in self._loras:
             raise LoraError(f"there is a LoRA {name!r} already")
 
-    def _unload(self, name: str, in_use: Callable[[], Collection[int]]) -> Iterator[Answer | None]:
+    def _unload(
+        self, name: str, in_use: Callable[[], Collection[int]], gone: Callable[[int], None]
+    ) -> Iterator[Answer | None]:
         lora = self._loras.get(name)
         if lora is not None and lora.number in in_use():
             yield LoraRefused(name, "it is in use")
             return
         if lora is not None:
             del self._loras[name]
+            gone(lora.number)
             layers = dict(lora_layer.named(self._model))
             for place in lora.layers:
                 self._remove(layers[place], lora.number)
@@ -154,8 +167,12 @@ class Loras:
         changes = {}
         for path, each in factors.items():
             place = next((start + path for start in _AROUND if start + path in layers), None)
+            if place is None and _EXPERT in path:
+                raise LoraError(f"layer {path!r} is one of several experts, which is not served")
             if place is None:
                 raise LoraError(f"the model has no layer {path!r}")
+            if place in changes:
+                raise LoraError(f"layer {place!r} has factors twice, under different names")
             lora_layer.check(place, layers[place], each)
             changes[place] = each
         return changes

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -41,7 +42,7 @@ class Footprint:
         model(mx.array([[0]]), cache=cache)
         fixed = per_token = 0
         windows: list[tuple[int, int]] = []
-        for layer in _leaves(cache):
+        for layer in leaves(cache):
             keys = getattr(layer, "keys", None)
             if keys is None:  # a state of one size
                 fixed += layer.nbytes
@@ -108,8 +109,10 @@ def room() -> int:
     return int(_CPU_SHARE * memory)
 
 
-def _leaves(cache: list[LayerCache]) -> list[LayerCache]:
-    leaves = []
+def leaves(cache: Iterable[LayerCache]) -> Iterator[LayerCache]:
+    """The caches of all layers, those in lists one by one."""
     for layer in cache:
-        leaves += _leaves(list(layer.caches)) if isinstance(layer, CacheList) else [layer]
-    return leaves
+        if isinstance(layer, CacheList):
+            yield from leaves(layer.caches)
+        else:
+            yield layer

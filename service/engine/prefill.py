@@ -55,7 +55,7 @@ class Prefill:
     """Works through prompts under a budget of tokens a step. Chunks are started and collected, as the batch's steps."""
 
     def __init__(self, forward: Forward, *, chunk: int, can_batch: bool) -> None:
-        """`chunk` is the most that a sequence gets in a step. All together get up to twice that, and half at least.
+        """`chunk` is the most that a sequence gets in a step. All together get four times that at most, half at least.
 
         A slow model's sequences get less.
         """
@@ -138,9 +138,9 @@ class Prefill:
         self._started.append(chunk)
 
     def _budget(self, decoding: int) -> int:
-        """Tokens for a step: the more, the more rows would start with it, and the fewer are held up by it."""
-        least, most = max(1, self._chunk // 2), 2 * self._chunk
-        return max(least, min(most, least * len(self._rows) // decoding)) if decoding else most
+        """Tokens for a step: the more, the more other rows would start with it, and the fewer are held up by it."""
+        least, most = max(1, self._chunk // 2), 4 * self._chunk
+        return max(least, min(most, most * (len(self._rows) - 1) // decoding)) if decoding else most
 
     def _plan(self, budget: int) -> list[Chunk]:
         """The work of a step: all prompts that can be finished, and part of another one.

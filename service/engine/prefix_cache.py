@@ -1,13 +1,14 @@
 """Keys and values of prompts that were processed before, found by the tokens that they begin with."""
 
 import copy
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
 from mlx_lm.models.cache import CacheList, KVCache
 
+from service.engine.memory import leaves
 from service.engine.radix_tree import Node, Path, RadixTree, pack
 from service.engine.sequence import LayerCache
 
@@ -80,7 +81,7 @@ class PrefixCache:
         """
         if not self._max_bytes or not tokens:
             return
-        for leaf in _leaves(cache):
+        for leaf in leaves(cache):
             if getattr(leaf, "offset", len(tokens)) != len(tokens):
                 raise ValueError(f"a cache of {leaf.offset} tokens cannot stand for {len(tokens)}")
         insert = self._insert_segment if can_cut(cache) else self._insert_snapshot
@@ -90,6 +91,11 @@ class PrefixCache:
         """Drop the least recently used entries until the rest fits."""
         while self._tree and self._tree.nbytes > to_bytes:
             self._tree.drop_oldest()
+
+    def drop(self, concerned: Callable[[Hashable], bool]) -> None:
+        """Drop what was remembered by the keys that are concerned."""
+        for key in filter(concerned, self._tree.keys):
+            self._tree.drop(key)
 
     def clear(self) -> tuple[int, int]:
         """Drop everything; how many entries and bytes that was."""
@@ -111,7 +117,7 @@ class PrefixCache:
         arrays = [_concatenated(parts, found.length, capacity) for parts in zip(*segments, strict=True)]
         mx.eval(arrays)
         cache = _blank(self._blank)
-        for leaf, keys, values in zip(_leaves(cache), arrays[::2], arrays[1::2], strict=True):
+        for leaf, keys, values in zip(leaves(cache), arrays[::2], arrays[1::2], strict=True):
             leaf.keys, leaf.values, leaf.offset = keys, values, found.length
         return cache
 
@@ -155,7 +161,7 @@ class _Segment:
     @classmethod
     def of(cls, cache: list[LayerCache], start: int, stop: int) -> "_Segment":
         """Copies, to be evaluated, of what the tokens from `start` to `stop` left in plain KV caches."""
-        both = ((leaf.keys, leaf.values) for leaf in _leaves(cache))
+        both = ((leaf.keys, leaf.values) for leaf in leaves(cache))
         return cls([_copy_of(array[..., start:stop, :]) for pair in both for array in pair])
 
     @property
@@ -208,19 +214,11 @@ class _Snapshot:
 
 def can_cut(cache: list[LayerCache]) -> bool:
     """Whether prefixes of any length can be had from such caches; else only those inserted."""
-    return all(type(leaf) is KVCache for leaf in _leaves(cache))
+    return all(type(leaf) is KVCache for leaf in leaves(cache))
 
 
 def _is_usable(node: "Node[_Segment | _Snapshot]", length: int) -> bool:
     return isinstance(node.value, _Segment) or (node.value is not None and node.end <= length)
-
-
-def _leaves(cache: Iterable[LayerCache]) -> Iterator[LayerCache]:
-    for layer in cache:
-        if isinstance(layer, CacheList):
-            yield from _leaves(layer.caches)
-        else:
-            yield layer
 
 
 def _blank(cache: Iterable[LayerCache]) -> list[LayerCache]:

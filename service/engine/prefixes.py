@@ -70,6 +70,10 @@ class Prefixes:
         """Let the least recently used go until no more than this is held."""
         self._cache.shrink(to_bytes)
 
+    def forget(self, lora: int) -> None:
+        """Let those go that were made with a LoRA, which no sequence will have any more."""
+        self._cache.drop(lambda key: isinstance(key, tuple) and key[0] == lora)
+
     def clear(self) -> tuple[int, int]:
         """Let all go; how many entries and bytes there were."""
         return self._cache.clear()

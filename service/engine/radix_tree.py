@@ -111,6 +111,21 @@ class RadixTree(Generic[V]):
             self._order.move_to_end(above)
             above = None if above.value.is_whole else above.parent
 
+    @property
+    def keys(self) -> list[Hashable]:
+        """Those of which anything is known."""
+        return list(self._tops)
+
+    def drop(self, key: Hashable) -> None:
+        """Let go of all values of a key."""
+        below = [self._tops.pop(key)]
+        while below:
+            node = below.pop()
+            below += node.children.values()
+            if node.value is not None:
+                self.nbytes -= node.value.nbytes
+                del self._order[node]
+
     def drop_oldest(self) -> None:
         """Let go of the value that was not used for longest. No value needs it."""
         node, _ = self._order.popitem(last=False)

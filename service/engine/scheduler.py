@@ -1,30 +1,34 @@
 """Decides, step by step, which sequences are processed: admission, chunked prefill, decode, memory."""
 
-import copy
 import logging
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import mlx.core as mx
 from mlx.nn.layers.base import Module
 from mlx_lm.models.cache import make_prompt_cache
 
 from service.engine import bands, reports
-from service.engine.batch import Band, Batch, can_merge, merge
+from service.engine.arrivals import Arrivals
+from service.engine.batch import Batch, can_merge, merge
 from service.engine.compiler import Compiler
-from service.engine.compiling import Compiling
 from service.engine.drawing import Drawn
 from service.engine.forward import Forward
 from service.engine.frames import Cleared, Row, Step, Submit
+from service.engine.limits import Limits
+from service.engine.lobby import Lobby
 from service.engine.loras import Answer, Loras
 from service.engine.memory import Footprint
 from service.engine.places import Places
-from service.engine.prefill import Prefill, Processed
+from service.engine.prefill import Prefill
 from service.engine.prefixes import Prefixes
 from service.engine.probe import shares
 from service.engine.room import Room
-from service.engine.sequence import LayerCache, Sequence
+from service.engine.running import Running
+from service.engine.scores import Scores
+from service.engine.sequence import Sequence
 from service.engine.waiting import WaitingQueue
 
 logger = logging.getLogger(__name__)
@@ -40,20 +44,6 @@ _LORAS_S, _IDLE_LORAS_S = 0.004, 0.05
 """How long a step, and an engine that has none to do, work on LoRAs that come and go."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the engine may use."""
-
-    max_running: int
-    """Sequences in memory at a time."""
-    prefill_chunk: int
-    """Prompt tokens in a step."""
-    kv_bytes: int
-    """Memory for keys and values."""
-    prefix_bytes: int
-    """The part of it for the prefix cache."""
-
-
 class Scheduler:
     """Continuous batching: sequences join and leave between any two steps.
 
@@ -63,14 +53,8 @@ class Scheduler:
 
     def __init__(self, model: Module, limits: Limits, footprint: Footprint, compiler: Compiler | None = None) -> None:
         """Without a `compiler`, requests with a grammar fail."""
-        self._compiling = Compiling(compiler)
-        self._room = Room(limits.kv_bytes, footprint)
         self._forward = Forward(model)
-        self._refused: list[Row] = []
-        """The ends of those that nothing can be done for."""
-        self._answers: list[Answer] = []
-        """What came of the work on LoRAs."""
-        self._banded = bands.enable(model)
+        banded = bands.enable(model)
         # Caches that cannot merge (quantised, chunked ones), and models that compute something else of merged ones than
         # of each alone, run one sequence at a time.
         can_batch = can_merge(make_prompt_cache(model)) and shares(model, merge)
@@ -78,14 +62,17 @@ class Scheduler:
             logger.warning("this model's sequences cannot share a batch, so that one runs at a time")
         self._max_running = limits.max_running if can_batch else 1
         self._waiting = WaitingQueue()
+        self._lobby = Lobby(compiler, self._waiting)
         self._prefill = Prefill(self._forward, chunk=limits.prefill_chunk, can_batch=can_batch)
-        self._batch = Batch(self._forward, banded=self._banded)
+        self._batch = Batch(self._forward, banded=banded)
+        self._running = Running(self._prefill, self._batch)
+        self._room = Room(limits.kv_bytes, footprint, self._running, self._waiting)
         self._prefixes = Prefixes(model, limits.prefix_bytes)
+        self._arrivals = Arrivals(self._prefixes, self._waiting)
         self._places = Places()
-        self._unscored: list[tuple[Row, Drawn]] = []
-        """What the last step gave to those that asked for log-probabilities."""
-        self._is_full = False
-        """Whether a row was put back since the last one left: until another leaves, none is admitted."""
+        self._scores = Scores()
+        self._answers: list[Answer] = []
+        """What came of the work on LoRAs."""
         self._steps = 0
 
     @property
@@ -96,14 +83,14 @@ class Scheduler:
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing to do for any sequence."""
-        return not (self._waiting or self._prefill or self._batch or self._compiling or self._refused)
+        return not (self._lobby or self._running)
 
     @property
     def leisure_s(self) -> float:
         """How long the engine may wait for commands, in seconds, unless it is woken for a grammar that is there."""
-        if self._waiting or self._prefill or self._batch or self._refused or self.loras.is_busy:
+        if self._lobby.is_ready or self._running or self.loras.is_busy:
             return 0.0
-        return _GLANCE_S if self._compiling else math.inf
+        return _GLANCE_S if self._lobby else math.inf
 
     @property
     def patience_s(self) -> float:
@@ -112,22 +99,14 @@ class Scheduler:
         Prompts that are processed together take less time than one after the other, so that an idle engine that is
         about to take long for the first one loses little by waiting for the second.
         """
-        if self._prefill or self._batch:
+        if self._running:
             return 0.0
         expected = self._prefill.token_s * sum(sequence.to_prefill for sequence in self._waiting)
         return min(_MOST_PATIENCE_S, _PATIENCE * expected)
 
     def submit(self, submit: Submit) -> None:
         """Queue a request; its further choices appear when its prompt is processed."""
-        number = self.loras.number(submit.lora)
-        if number is None:  # taken off before it came
-            self._refuse(submit)
-            return
-        sequence = Sequence(submit, lora=number)
-        if submit.grammar:
-            self._compiling.add(sequence)
-        else:
-            self._waiting.push(sequence)
+        self._lobby.enter(submit, self.loras.number(submit.lora))
 
     def abort(self, seq: int, choice: int | None = None) -> None:
         """Drop a choice, or with None all of a request, wherever they are. Unknown ones are ignored."""
@@ -144,7 +123,7 @@ class Scheduler:
 
     def unload_lora(self, name: str) -> None:
         """Begin to take a LoRA off, unless a sequence uses it."""
-        self.loras.unload(name, lambda: {sequence.lora for sequence in self._all()})
+        self.loras.unload(name, lambda: {sequence.lora for sequence in self._all()}, self._prefixes.forget)
 
     def take_answers(self) -> list[Answer]:
         """What came of the loading and unloading of LoRAs, which steps go on with; while there are none, this does."""
@@ -171,16 +150,15 @@ class Scheduler:
         return done
 
     def _work(self, done: Step) -> None:
-        done.rows.extend(self._refused)
-        self._refused.clear()
         self._expire(done)
-        self._take_grammars(done)
+        self._lobby.collect(done.rows)
         self._take_tokens(done)
-        self._take_prompts(self._prefill.collect(), done)
-        self._make_room()
+        self._take_prompts(done)
+        self._prefixes.shrink(self._room.make())
         self._answers += self.loras.work(_LORAS_S)  # here the device has nothing else to do
-        self._start_decoding(done)
-        self._score()
+        with self._at_risk(done):
+            self._batch.start()
+        self._scores.add()
         self._admit(done)
         self._prefill.start(decoding=len(self._batch))
 
@@ -190,52 +168,36 @@ class Scheduler:
         mx.clear_cache()
 
     def _all(self) -> list[Sequence]:
-        return [*self._compiling, *self._waiting, *self._prefill.rows, *self._batch.rows]
-
-    def _refuse(self, submit: Submit) -> None:
-        error = LookupError(f"there is no LoRA {submit.lora!r}")
-        self._refused += [reports.failed(Sequence(submit), error, choice) for choice in range(submit.choices)]
+        return [*self._lobby, *self._running]
 
     def _drop(self, leavers: list[Sequence]) -> None:
         gone = set(leavers)
-        self._compiling.drop(gone)
-        for sequence in gone.intersection(self._waiting):
-            self._waiting.remove(sequence)
-        if gone.intersection([*self._prefill.rows, *self._batch.rows]):
-            self._prefill.drop(gone)
-            self._batch.leave(leavers)
-            self._is_full = False
+        self._lobby.drop(gone)
+        if gone.intersection(self._running):
+            self._running.leave(leavers)
 
     # What has been computed.
 
-    def _take_grammars(self, done: Step) -> None:
-        """Queue those whose grammars have been compiled."""
-        for sequence in self._compiling.collect(done.rows):
-            self._waiting.push(sequence)
-
     def _take_tokens(self, done: Step) -> None:
-        self._unscored = []
-        try:
+        self._scores.forget()
+        drawn: list[Drawn] = []
+        with self._at_risk(done):
             drawn = self._batch.collect()
-        except Exception as error:  # noqa: BLE001 - the pass is one for all rows, so all are lost; the engine goes on
-            self._lose_batch(error, done)
-            return
         leavers = []
         for each in drawn:
             row = reports.taken(each)
             done.rows.append(row)
-            if each.logits is not None and row.tokens:
-                self._unscored.append((row, each))
+            self._scores.owe(row, each)
             self._waiting.charge(each.sequence.submit.caller, 1)
             if row.finish is not None:
                 leavers.append(each.sequence)
                 if row.finish != "error":
                     self._prefixes.keep_whole(each.sequence, self._batch.extract)
         if leavers:
-            self._batch.leave(leavers)
-            self._is_full = False
+            self._running.leave(leavers)
 
-    def _take_prompts(self, processed: Processed, done: Step) -> None:
+    def _take_prompts(self, done: Step) -> None:
+        processed = self._prefill.collect()
         for sequence, error in processed.failed:
             done.rows.append(reports.failed(sequence, error))
         for sequence in processed.advanced:
@@ -245,73 +207,37 @@ class Scheduler:
             if sequence.cache is not None and sequence.prefilled in sequence.boundaries:
                 self._prefixes.keep(sequence, sequence.cache)
         for band in processed.ready:
-            self._welcome(band, done)
+            with self._at_risk(done, list(band.rows)):
+                self._arrivals.settle(band, done.rows)
+                if band.rows:
+                    self._batch.join([band])
 
-    def _welcome(self, band: Band, done: Step) -> None:
-        """Let rows be decoded whose prompts are processed, and queue the other choices of their requests."""
-        arrivals = list(band.rows)
+    @contextmanager
+    def _at_risk(self, done: Step, arrivals: Iterable[Sequence] = ()) -> Iterator[None]:
+        """Lose the batch, and those that were about to join it, where what is done with it fails; the engine goes on.
+
+        Its rows share one forward pass and their caches.
+        """
         try:
-            for index, sequence in enumerate(arrivals):
-                keeps, multiplies = self._prefixes.keeps(sequence), _multiplies(sequence)
-                cache = band.extract(index) if keeps or multiplies else []
-                if keeps:
-                    self._prefixes.keep(sequence, cache)
-                if multiplies:
-                    self._multiply(sequence, copy.deepcopy(cache))  # of a single row it is the row's own
-            over = [row for row in arrivals if not row.submit.max_tokens or row.is_complete]
-            for row in over:
-                finish = "complete" if row.is_complete else "length"
-                done.rows.extend(Row(row.submit.seq, [], finish, choice) for choice in range(row.submit.choices))
-            if over:
-                band.keep([index for index, row in enumerate(arrivals) if row not in over])
-            if band.rows:
-                self._batch.join([band])
+            yield
         except Exception as error:  # noqa: BLE001 - as in a step
             self._lose_batch(error, done, arrivals)
 
-    def _multiply(self, sequence: Sequence, cache: list[LayerCache]) -> None:
-        """Queue the other choices of a request in its place. They share the memory of the prompt's cache until then."""
-        sequence.multiplied = True
-        for choice in range(1, sequence.submit.choices):
-            sibling = sequence.sibling(choice)
-            sibling.cache, sibling.prefilled = cache, sibling.length
-            self._waiting.push(sibling)
-
-    def _start_decoding(self, done: Step) -> None:
-        try:
-            self._batch.start()
-        except Exception as error:  # noqa: BLE001 - as in a step
-            self._lose_batch(error, done)
-
-    def _score(self) -> None:
-        """Add the log-probabilities that were asked for, while the device works."""
-        for row, drawn in self._unscored:
-            if (logprob := drawn.logprob) is not None:
-                row.logprobs.append(logprob)
-        self._unscored = []
-
-    def _lose_batch(self, error: Exception, done: Step, arrivals: list[Sequence] | None = None) -> None:
+    def _lose_batch(self, error: Exception, done: Step, arrivals: Iterable[Sequence]) -> None:
         told = {(row.seq, row.choice) for row in done.rows if row.finish is not None}
-        lost = dict.fromkeys([*self._batch.rows, *(arrivals or ())])
+        lost = dict.fromkeys([*self._batch.rows, *arrivals])
         done.rows.extend(reports.failed(row, error) for row in lost if (row.submit.seq, row.choice) not in told)
-        self._batch = Batch(self._forward, banded=self._banded)
+        self._batch.clear()
 
     # Who comes next.
 
-    @property
-    def _running(self) -> int:
-        return len(self._prefill) + len(self._batch)
-
     def _admit(self, done: Step) -> None:
-        while (sequence := self._waiting.peek()) is not None and self._running < self._max_running:
-            if self._is_full and self._running:
-                return
-            needed = self._room.needed(sequence, self._batch)
-            free = self._room.budget - self._in_use
-            if self._running and free < needed + self._room.growth(self._running):
+        while (sequence := self._waiting.peek()) is not None and len(self._running) < self._max_running:
+            left = self._room.beside(sequence)
+            if left is None:
                 return
             self._waiting.admit(sequence)
-            self._prefixes.shrink(max(0, free - needed))
+            self._prefixes.shrink(left)
             self._prefixes.find(sequence)
             if self._comes_too_late(sequence):
                 self._prefill.doubt()
@@ -333,41 +259,3 @@ class Scheduler:
         if late:
             done.rows.extend(Row(seq, [], "deadline") for seq in dict.fromkeys(s.submit.seq for s in late))
             self._drop(late)
-
-    # Memory.
-
-    @property
-    def _in_use(self) -> int:
-        """Bytes of keys and values, without those that only the prefix cache holds."""
-        return self._room.in_use(self._batch, self._prefill.rows, self._waiting)
-
-    def _make_room(self) -> None:
-        """Where rows outgrow the memory, the prefix cache gives way, then what waits, then the youngest rows.
-
-        What they had is computed again when there is room.
-        """
-        while (in_use := self._in_use) > self._room.budget:
-            if holders := [sequence for sequence in self._waiting if sequence.cache is not None]:
-                youngest = max(holders, key=lambda holder: holder.age)
-                for holder in holders:
-                    if holder.submit.seq == youngest.submit.seq:
-                        holder.put_back()
-            elif self._running > 1:
-                self._put_back(max([*self._prefill.rows, *self._batch.rows], key=lambda row: row.age))
-            else:
-                break
-        self._prefixes.shrink(max(0, self._room.budget - in_use))
-
-    def _put_back(self, sequence: Sequence) -> None:
-        logger.info("sequence %d is put back for want of memory", sequence.submit.seq)
-        self._drop([sequence])
-        sequence.put_back()
-        self._waiting.push(sequence)
-        self._is_full = True
-
-
-def _multiplies(sequence: Sequence) -> bool:
-    """Whether the other choices of its request start where it does."""
-    request = sequence.submit
-    begins = not sequence.choice and not sequence.multiplied and not sequence.is_complete
-    return bool(request.choices > 1 and begins and request.max_tokens)

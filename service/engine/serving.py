@@ -25,9 +25,10 @@ from service.engine.frames import (
     Submit,
     UnloadLora,
 )
+from service.engine.limits import Limits
 from service.engine.loader import device_name, load
 from service.engine.priority import lowered
-from service.engine.scheduler import Limits, Scheduler
+from service.engine.scheduler import Scheduler
 from service.engine.usage import rss_bytes
 
 _HEARTBEAT_S = 0.5

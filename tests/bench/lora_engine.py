@@ -13,9 +13,10 @@ import msgspec
 from mlx.nn.layers.base import Module
 
 from service.engine.frames import LoraLoaded, Sampling, Submit
+from service.engine.limits import Limits
 from service.engine.loader import load
 from service.engine.memory import Footprint
-from service.engine.scheduler import Limits, Scheduler
+from service.engine.scheduler import Scheduler
 from tests.bench.commands import Done, LoraBatch
 
 _LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -71,7 +71,7 @@ def test_random_load_leaves_nothing_behind(kind: str, caplog: pytest.LogCaptureF
     scheduler = engine.scheduler
     assert scheduler.is_idle
     assert not list(scheduler._waiting)
-    assert (len(scheduler._prefill), len(scheduler._batch), scheduler._in_use) == (0, 0, 0)
+    assert (len(scheduler._prefill), len(scheduler._batch), scheduler._room.in_use) == (0, 0, 0)
     assert scheduler._batch._cache == []
     scheduler.clear_cache()
     gc.collect()

@@ -1,14 +1,27 @@
-"""What grammars need: a tokenizer as large as the tiny models' vocabulary, and a compiler that all tests share."""
+"""Tiny models, and what grammars need: a tokenizer as large as their vocabulary, and a compiler for all tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlx.nn.layers.base import Module
 from tokenizers import Tokenizer
 
 from service.engine.compiler import Compiler
 from tests import tiny
-from tests.service.engine.models import VOCAB
+from tests.service.engine.models import MODELS, VOCAB, llama
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request: pytest.FixtureRequest) -> Module:
+    """Give a model of each kind of cache."""
+    return MODELS[request.param]()
+
+
+@pytest.fixture(scope="module")
+def plain() -> Module:
+    """Give a llama."""
+    return llama()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Tiny models in the process of the test, and ways to run them. MLX must be used from one thread only."""
 
+import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,8 +11,9 @@ from mlx_lm.models.cache import KVCache, QuantizedKVCache, make_prompt_cache
 
 from service.engine.compiler import Compiler
 from service.engine.frames import Logprob, Row, Sampling, Submit
+from service.engine.limits import Limits
 from service.engine.memory import Footprint
-from service.engine.scheduler import Limits, Scheduler
+from service.engine.scheduler import Scheduler
 from tests import tiny
 
 VOCAB = 320
@@ -92,6 +94,13 @@ class Faulty(Wrapped):
 
 
 MODELS: dict[str, Callable[[], Module]] = {"llama": llama, "sliding": sliding, "gemma": gemma, "mamba": mamba}
+
+
+def prompts(count: int, longest: int = 40, seed: int = 0) -> list[list[int]]:
+    """Give prompts of 1 to `longest` tokens."""
+    chance = random.Random(seed)
+    lengths = [1, *(chance.randint(1, longest) for _ in range(count - 1))]
+    return [[chance.randrange(VOCAB) for _ in range(length)] for length in lengths]
 
 
 class Engine:

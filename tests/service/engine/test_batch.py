@@ -161,3 +161,17 @@ def test_caches_merge_or_do_not() -> None:
     assert can_merge([KVCache(), RotatingKVCache(8), CacheList(KVCache(), KVCache())])  # type: ignore[no-untyped-call]
     assert not can_merge([KVCache(), QuantizedKVCache()])  # type: ignore[no-untyped-call]
     assert not can_merge([CacheList(KVCache(), QuantizedKVCache())])  # type: ignore[no-untyped-call]
+
+
+def test_a_batch_that_is_cleared_starts_anew(model: Module) -> None:
+    """The step that was under way gives nobody a token."""
+    batch = batch_of(model)
+    batch.join([prefilled(model, 0, [1, 2, 3]), prefilled(model, 1, [4, 5])])
+    batch.start()
+    batch.clear()
+    assert len(batch) == 0
+    arrival = prefilled(model, 2, [1, 2, 3])
+    batch.join([arrival])
+    assert batch.collect() == []
+    step(batch)
+    assert arrival.rows[0].tokens[3:] == alone(model, [1, 2, 3], max_tokens=1)

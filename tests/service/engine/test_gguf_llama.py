@@ -1,11 +1,13 @@
 """What a llama GGUF says becomes a configuration, or is refused with what was found."""
 
+import math
 from typing import Any
 
 import pytest
 
 from service.engine.gguf_header import GgufError, Header, Tensor
 from service.engine.gguf_llama import check, config, renamed
+from service.engine.gguf_tokenizer import Vocabulary
 from tests import tiny
 from tests.service.engine import gguf_files
 
@@ -80,3 +82,35 @@ def test_weights_have_the_names_of_mlx() -> None:
     assert renamed("blk.12.ffn_down.weight") == "model.layers.12.mlp.down_proj.weight"
     assert renamed("blk.0.attn_k.biases") == "model.layers.0.self_attn.k_proj.biases"
     assert renamed("output_norm.weight") == "model.norm.weight"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"llama.attention.head_count": 0},
+        {"llama.attention.head_count": math.inf},
+        {"llama.attention.head_count": math.nan},
+        {"llama.embedding_length": -64},
+        {"llama.context_length": 1 << 60},
+        {"llama.attention.layer_norm_rms_epsilon": math.inf},
+        {"split.count": "many"},
+    ],
+)
+def test_figures_that_cannot_be_are_refused(changes: dict[str, Any]) -> None:
+    """By their names, before anything is made of them."""
+    with pytest.raises(GgufError, match=r"which cannot be|no single number"):
+        check(header(changes))
+
+
+def test_a_tokenizer_of_many_types_is_refused() -> None:
+    """A list is none of those that there are."""
+    with pytest.raises(GgufError, match=r"tokenizer of type \['gpt2'\]"):
+        Vocabulary.of(header({"tokenizer.ggml.model": ["gpt2"]}).metadata)
+
+
+def test_a_refusal_is_one_short_line() -> None:
+    """Whatever the file says."""
+    with pytest.raises(GgufError) as raised:
+        check(header({"general.architecture": "a\nb" * 1_000_000}))
+    assert len(str(raised.value)) <= 301
+    assert "\n" not in str(raised.value)

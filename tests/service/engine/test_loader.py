@@ -6,7 +6,7 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from mlx_lm.utils import load_tokenizer
+from mlx_lm.utils import load_model, load_tokenizer, quantize_model, save_config, save_model
 from tokenizers import Tokenizer
 
 from service.engine.frames import Defaults, Loading, Unpacker, events, pack
@@ -188,3 +188,21 @@ def test_stop_tokens_of_the_kind_are_used_where_a_folder_has_none(folder: Path, 
     change(folder / "config.json", eos_token_id=None)
     theirs = load_tokenizer(folder)  # type: ignore[no-untyped-call]
     assert load(folder, tmp_path)[1].stop_ids == sorted(theirs.eos_token_ids)
+
+
+@pytest.mark.skipif(mx.default_device() == mx.gpu, reason="on the GPU weights stay as they are")
+@pytest.mark.parametrize(("bits", "mode"), [(3, "affine"), (4, "affine"), (5, "affine"), (6, "affine"), (4, "mxfp4")])
+def test_packed_weights_are_counted_one_by_one(
+    bits: int, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of any width: what would take more than a quarter of the memory as float32 stays as it is."""
+    tiny.llama(tmp_path / "model")
+    model, config = load_model(tmp_path / "model")
+    count = sum(value.size for value in tiny.parameters(model).values())
+    _, packed = quantize_model(model, config, group_size=32, bits=bits, mode=mode)
+    save_model(tmp_path / "model", model)
+    save_config(packed, tmp_path / "model" / "config.json")
+    for installed, stays in ((16 * count - 16, True), (16 * count, False)):
+        monkeypatch.setattr("os.sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": installed}.__getitem__)
+        made, _ = load(tmp_path / "model", tmp_path, kv_bytes=1 << 20)
+        assert any(name.endswith(".scales") for name in tiny.parameters(made)) == stays

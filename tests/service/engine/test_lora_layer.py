@@ -6,13 +6,14 @@ from mlx.nn.layers.base import Module
 from mlx.nn.layers.embedding import Embedding
 from mlx.nn.layers.linear import Linear
 from mlx.nn.layers.normalization import RMSNorm
-from mlx.nn.layers.quantized import QuantizedEmbedding, QuantizedLinear
+from mlx.nn.layers.quantized import QuantizedEmbedding, QuantizedLinear, quantize
 from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 
 from service.engine import lora_layer
 from service.engine.lora_folder import Factors, LoraError
 from service.engine.lora_layer import Pass
 from service.engine.lora_selection import NONE, Selection
+from tests import tiny
 
 WIDTH, OUTPUT, RANK = 64, 32, 4
 
@@ -120,3 +121,23 @@ def test_factors_get_the_type_that_the_layer_computes_in(dtype: mx.Dtype) -> Non
     packed.scales = packed.scales.astype(dtype)
     for concerned in (layer, packed):
         assert {array.dtype for array in lora_layer.suited("path", concerned, factors())} == {dtype}
+
+
+@pytest.mark.parametrize("mode", ["mxfp4", "mxfp8", "nvfp4"])
+def test_scales_that_are_no_floats_say_nothing_of_the_type(mode: str) -> None:
+    """Those of MX formats are bytes: factors of that type would be nothing but zeros."""
+    size, bits = {"mxfp4": (32, 4), "mxfp8": (32, 8), "nvfp4": (16, 4)}[mode]
+    layer, each = QuantizedLinear.from_linear(dense(), size, bits, mode=mode), factors()
+    lora_layer.check("layer", layer, each)
+    for array, exact in zip(lora_layer.suited("layer", layer, each, mx.bfloat16), (each.a, each.b), strict=True):
+        assert array.dtype == mx.bfloat16
+        assert mx.allclose(array, exact, rtol=0.01)
+
+
+def test_a_model_computes_in_the_type_of_most_of_its_floats() -> None:
+    """A few of another type do not count, nor does what is packed."""
+    model = tiny.build(tiny.llama_config(128))
+    model.set_dtype(mx.bfloat16)
+    quantize(model, group_size=32, bits=4, mode="mxfp4")
+    model.model.norm.weight = model.model.norm.weight.astype(mx.float32)
+    assert lora_layer.computes_in(model) == mx.bfloat16

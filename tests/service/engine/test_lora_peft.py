@@ -10,7 +10,7 @@ from mlx.nn.layers.base import Module
 
 from service.engine.lora_folder import LoraError
 from service.engine.lora_read import read
-from tests.service.engine.lora_files import ATTENTION, delta, peft_config, write_peft
+from tests.service.engine.lora_files import ALL, ATTENTION, delta, peft_config, write_peft
 from tests.service.engine.models import llama
 
 Q, V = "model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.v_proj"
@@ -68,6 +68,15 @@ def test_ranks_differ_by_layer(model: Module, tmp_path: Path) -> None:
         (peft_config(use_dora=True), {}, "use_dora of adapter_config.json is set"),
         (peft_config(modules_to_save=["lm_head"]), {}, "modules_to_save of adapter_config.json is set"),
         (peft_config(lora_bias=True), {}, "lora_bias of"),
+        (peft_config(monteclora_config={"buffer_size": 150}), {}, "monteclora_config of"),
+        (peft_config(use_rslora="false"), {}, "use_rslora of adapter_config.json is 'false', and must be true or"),
+        (
+            peft_config(r=0.5, rank_pattern=dict.fromkeys(ALL, 4)),
+            {},
+            "r of adapter_config.json is 0.5, and must be a whole",
+        ),
+        (None, {f"{Q}.lora_A.weight": mx.zeros((4, 64))}, f"layer '{Q}' has a factor twice"),
+        (None, {f"base_model.model.{Q}.lora_B.default.weight": mx.zeros((64, 4))}, f"layer '{Q}' has a factor twice"),
         (peft_config(bias="all"), {}, "bias of adapter_config.json is 'all'"),
         (peft_config(init_lora_weights="pissa_niter_4"), {}, "the model's own weights were changed"),
         (peft_config(alpha_pattern={"(a+)+b": 4}), {}, r"has '\(a\+\)\+b', which is not the name"),

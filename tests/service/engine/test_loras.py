@@ -297,6 +297,10 @@ def _without_finite(factors: Delta) -> Delta:
             lambda made: made | {"lm_head": made["model.layers.0.mlp.up_proj"]},
             f"take 64 to 128, and it takes 64 to {VOCAB}",
         ),
+        (
+            lambda made: made | {"model.layers.0.mlp.experts.3.up_proj": made["model.layers.0.mlp.up_proj"]},
+            "'model.layers.0.mlp.experts.3.up_proj' is one of several experts",
+        ),
         (_without_finite, "down_proj' have values that are not finite"),
     ],
 )
@@ -331,3 +335,53 @@ def test_paths_of_a_bare_model_are_found(tmp_path: Path) -> None:
     with loras.of(give(loras, ["bare"])):
         given = logits(model, [TOKENS])
     assert close(given, logits(fuse(llama(), factors), [TOKENS]))
+
+
+@pytest.mark.parametrize("mode", ["mxfp4", "mxfp8"])
+def test_layers_in_mx_formats_have_loras(mode: str, tmp_path: Path) -> None:
+    """Their scales are no floats, of which the type of the factors could be taken."""
+    model = llama()
+    quantize(model, group_size=32, bits=int(mode[-1]), mode=mode)
+    loras, factors = Loras(model), delta(llama(), seed=5)
+    plain = logits(model, [TOKENS])
+    loaded(loras, "q", write_mlx(tmp_path, factors))
+    with loras.of(give(loras, ["q"])):
+        given = logits(model, [TOKENS])
+    fused = llama()
+    for path, layer in fused.named_modules():  # type: ignore[no-untyped-call]
+        if isinstance(layer, Linear):
+            packed = dict(model.named_modules())[path]  # type: ignore[no-untyped-call]
+            layer.weight = mx.dequantize(packed.weight, packed.scales, group_size=32, bits=packed.bits, mode=mode)
+    fused.model.embed_tokens = model.model.embed_tokens
+    assert close(logits(fused, [TOKENS]), plain)
+    assert close(logits(fuse(fused, factors), [TOKENS]), given)
+    assert not close(plain, given)
+
+
+def test_a_layer_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    """One name from the whole model, one from the model without its head: either would leave the other out."""
+    factors = delta(llama())
+    path = "model.layers.1.mlp.up_proj"
+    factors[path.removeprefix("model.")] = factors[path]
+    assert refused(Loras(llama()), write_mlx(tmp_path, factors)) == (
+        f"layer '{path}' has factors twice, under different names"
+    )
+
+
+def test_a_reason_is_of_bounded_length(tmp_path: Path) -> None:
+    """Whatever names a file has."""
+    assert len(refused(Loras(llama()), write_mlx(tmp_path, delta(llama()), None, **{"x" * 100_000: mx.ones(1)}))) < 1000
+
+
+def test_it_is_told_which_number_has_gone(tmp_path: Path) -> None:
+    """Once, when nothing can be computed with it any more, and not for one that stays."""
+    loras, gone = Loras(llama()), list[int]()
+    loaded(loras, "a", write_mlx(tmp_path, delta(llama())))
+    [number] = give(loras, ["a"])
+    loras.unload("a", lambda: {number}, gone.append)
+    loras.unload("none", tuple, gone.append)
+    loras.work(60)
+    assert gone == []
+    loras.unload("a", tuple, gone.append)
+    loras.work(60)
+    assert gone == [number]

@@ -560,3 +560,20 @@ def _spelt(key: str, tokens: Sequence[int], *, cut: bool) -> list[LayerCache]:
 def _shared(left: Sequence[int], right: Sequence[int]) -> Sequence[int]:
     size = min(len(left), len(right))
     return next((left[:place] for place in range(size) if left[place] != right[place]), left[:size])
+
+
+def test_what_a_key_had_is_dropped_with_it(llama: Module) -> None:
+    """With its bytes, pieces of it that are shared too; the other keys keep theirs and make room as before."""
+    cache = PrefixCache(300 * TOKEN_BYTES)
+    known = words(60)
+    for key in ((1, ""), (1, "salt"), (2, "")):
+        for prompt in (known, [*known[:40], *words(10, seed=1)]):
+            cache.insert(key, prompt, prefilled(llama, prompt))
+    before = cache.nbytes
+    cache.drop(lambda key: isinstance(key, tuple) and key[0] == 1)
+    assert [cache.peek((lora, salt), [*known, 1]) for lora, salt in ((1, ""), (1, "salt"), (2, ""))] == [0, 0, 60]
+    assert cache.nbytes * 3 == before
+    cache.insert((1, ""), known, prefilled(llama, known))
+    assert cache.peek((1, ""), [*known, 1]) == 60
+    assert cache.clear()[1] == before // 3 + 60 * TOKEN_BYTES
+    assert (len(cache), cache.nbytes) == (0, 0)

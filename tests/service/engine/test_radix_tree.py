@@ -219,3 +219,22 @@ def test_tokens_that_share_bytes_are_told_apart(token: int) -> None:
     assert known.match("a", (7, other, 1)) == (7,)
     assert known.match("a", (7, token ^ 1, 1)) == (7,)
     assert known.match("a", (7, token, 256)) == (7, token)
+
+
+def test_a_key_is_dropped_with_all_below_it() -> None:
+    """Branches and what they share; other keys, and the order of what goes next, stay as they were."""
+    parts = Parts()
+    for key in ("a", "b"):
+        for words in ((1, 2, 3, 4), (1, 2, 5), (6,)):
+            parts.insert(key, words)
+    tree = parts.tree
+    assert tree.keys == ["a", "b"]
+    tree.drop("a")
+    assert tree.keys == ["b"]
+    assert (len(tree), tree.nbytes) == (4, 6)
+    assert parts.match("b", (1, 2, 5)) == (1, 2, 5)
+    parts.insert("a", (1, 2))
+    assert parts.match("a", (1, 2)) == (1, 2)
+    while tree:
+        tree.drop_oldest()
+    assert (tree.keys, tree.nbytes) == ([], 0)

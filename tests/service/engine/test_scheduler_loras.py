@@ -10,8 +10,7 @@ from mlx.nn.layers.base import Module
 from service.engine.frames import LoraLoaded, LoraRefused, LoraUnloaded, Sampling
 from service.engine.memory import Footprint
 from tests.service.engine.lora_files import ATTENTION, Delta, delta, fuse, mlx_config, write_mlx
-from tests.service.engine.models import Engine, alone, gemma, llama, sliding
-from tests.service.engine.test_scheduler import prompts
+from tests.service.engine.models import Engine, alone, gemma, llama, prompts, sliding
 
 NAMES = ["a", "", "b", "c", "a", "", "head"]
 """One for each row."""
@@ -205,3 +204,25 @@ def test_an_unknown_lora_ends_its_own_request(fused: dict[str, Module]) -> None:
     assert not engine.scheduler.is_idle
     engine.run()
     assert engine.finish(2) == "error"
+
+
+def test_prefixes_of_a_lora_go_with_it(tmp_path: Path) -> None:
+    """Nobody can ever find them again; those of others stay."""
+    engine = Engine(llama(), prefix_bytes=1 << 28)
+    put(engine, {name: four(llama())[name] for name in "ab"}, tmp_path)
+    prompt = prompts(2, longest=200)[1] * 2
+    for seq, name in enumerate(["", "a", "b"]):
+        engine.submit(seq, prompt, lora=name)
+    engine.run()
+    engine.scheduler.unload_lora("a")
+    assert engine.scheduler.take_answers() == [LoraUnloaded("a")]
+    for seq, name in ((3, ""), (4, "b")):
+        engine.submit(seq, prompt, lora=name)
+    engine.run()
+    assert engine.cached[3] > 0
+    assert engine.cached[4] > 0
+    kept = engine.scheduler.clear_cache()
+    alone = Engine(llama(), prefix_bytes=1 << 28)
+    alone.submit(0, prompt)
+    alone.run()
+    assert kept.bytes == 2 * alone.scheduler.clear_cache().bytes, "of none and of b"

@@ -1,0 +1,108 @@
+"""Prompts on their way into the cache, on real tiny models."""
+
+import time
+
+import mlx.core as mx
+import pytest
+from mlx.nn.layers.base import Module
+from mlx_lm.models.cache import make_prompt_cache
+
+from tests.service.engine.models import VOCAB, Engine, Faulty, alone
+
+
+def test_prompts_are_processed_in_chunks(plain: Module) -> None:
+    """A running row gets its token in each step beside them."""
+    engine = Engine(plain, prefill_chunk=20)
+    engine.submit(0, [1], max_tokens=50)
+    while not engine.tokens[0]:
+        engine.step()
+    engine.submit(1, list(range(35)), max_tokens=1)
+    for step in range(1, 6):
+        engine.step()
+        assert len(engine.tokens[0]) == 1 + step
+    assert engine.processed[1] == [10, 20, 30, 35]  # half of what a step may have, as another row is decoded
+    engine.step()
+    assert engine.finish(1) == "length"
+
+
+def test_prompts_that_arrive_together_are_one_forward_pass(plain: Module) -> None:
+    """They start together too."""
+    model = Faulty(plain)
+    shapes: list[tuple[int, int]] = []
+    model.fault = lambda tokens: bool(shapes.append((len(tokens), len(tokens[0]))))  # type: ignore[func-returns-value]
+    engine = Engine(model, prefill_chunk=32)
+    shapes.clear()
+    for seq in range(4):
+        engine.submit(seq, [1, 2, 3, 4, seq][seq % 2 :], max_tokens=2)
+    engine.run()
+    assert shapes == [(4, 4), (4, 1), (4, 1)]
+    for seq in range(4):
+        assert engine.tokens[seq] == alone(plain, [1, 2, 3, 4, seq][seq % 2 :], max_tokens=2)
+
+
+def test_prompts_get_more_of_a_step_the_fewer_rows_wait_for_it(plain: Module) -> None:
+    """One row that is decoded does not hold back many that could start; many are not held up by one."""
+    model = Faulty(plain)
+    sizes: list[int] = []
+    model.fault = lambda tokens: bool(sizes.append(len(tokens) * len(tokens[0])))  # type: ignore[func-returns-value]
+    for running, arriving, expected in ((1, 8, 8 * 15), (4, 4, 4 * 15), (8, 1, 15)):
+        engine = Engine(model, max_running=16, prefill_chunk=64)
+        for seq in range(running):
+            engine.submit(seq, [seq, 1], max_tokens=60)
+        while not all(engine.tokens[seq] for seq in range(running)):
+            engine.step()
+        sizes.clear()
+        for seq in range(arriving):
+            engine.submit(100 + seq, [seq] * 16, max_tokens=1)
+        engine.step()
+        assert sizes == [running, expected]
+
+
+def test_a_fault_in_prefill_fails_that_sequence(plain: Module) -> None:
+    """Those before and after it in the queue are served."""
+    model = Faulty(plain)
+    engine = Engine(model)
+    model.fault = lambda tokens: any(row[:2] == [5, 6] for row in tokens)
+    for seq, prompt in enumerate(([1, 2, 3, 4], [5, 6, 7], [8])):
+        engine.submit(seq, prompt)
+    engine.run()
+    assert [engine.finish(seq) for seq in range(3)] == ["length", "error", "length"]
+    assert "the model failed" in engine.ends[1].error
+    assert engine.tokens[0] == alone(plain, [1, 2, 3, 4])
+    assert engine.tokens[2] == alone(plain, [8])
+
+
+def test_a_prompt_is_scored(model: Module) -> None:
+    """Each token but the first has the log-probability that the model gave it, whatever is in the prefix cache."""
+    prompt = [(7 * place) % VOCAB for place in range(150)]
+    engine = Engine(model, prefill_chunk=64, prefix_bytes=1 << 30)
+    engine.submit(0, prompt, max_tokens=2)
+    engine.run()
+    engine.submit(1, prompt, max_tokens=0, prompt_logprobs=2)
+    engine.submit(2, prompt[:40], max_tokens=3, prompt_logprobs=0, logprobs=0)
+    engine.run()
+    logits = model(mx.array([prompt]), cache=make_prompt_cache(model))[0]
+    expected = (logits - mx.logsumexp(logits, axis=-1, keepdims=True)).tolist()
+    for seq, length in ((1, 150), (2, 40)):
+        scores = engine.scores[seq]
+        assert scores[0] is None
+        assert len(scores) == length
+        for place, score in enumerate(scores[1:], start=1):
+            assert score is not None
+            assert score.logprob == pytest.approx(expected[place - 1][prompt[place]], abs=1e-3)
+    assert engine.scores[1][9] is not None
+    assert len(engine.scores[1][9].top) == 2
+    assert [len(engine.logprobs[2, 0]), engine.scores[2][1].top] == [3, []]  # type: ignore[union-attr]
+
+
+def test_an_engine_that_idles_by_an_abort_forgets_what_was_under_way(plain: Module) -> None:
+    """How long nobody came says nothing of how long a prompt takes."""
+    engine = Engine(plain, prefill_chunk=64)
+    engine.submit(0, [1] * 3000)
+    engine.step()
+    engine.scheduler.abort(0)
+    time.sleep(0.5)
+    engine.submit(1, [2] * 100, max_tokens=2, deadline=time.monotonic() + 30)
+    engine.run()
+    assert engine.finish(1) == "length"
+    assert engine.scheduler._prefill.best_token_s < 0.003
