@@ -95,7 +95,8 @@ def _parser() -> argparse.ArgumentParser:
         "--model",
         action="append",
         metavar="ALIAS=SOURCE",
-        help="a model folder or a Hugging Face repository; repeatable, the first is the default model "
+        help="a model folder, a GGUF file, a Hugging Face repository OWNER/NAME, or OWNER/NAME/FILE.gguf; "
+        "repeatable, the first is the default model "
         "(default: a small built-in model)",
     )
     parser.add_argument("--config", type=Path, metavar="FILE.toml", help="settings; flags win over it")

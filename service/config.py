@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import tomllib
 from collections.abc import Collection
 from pathlib import Path
@@ -13,8 +14,12 @@ from service.errors import SetupError
 
 BUILT_IN_MODEL = "smollm2-135m-instruct"
 """Alias of the model that is served where none is configured."""
+BUILT_IN_SOURCE = "built-in"
+"""Where that model comes from, in place of a path or a repository."""
 DEFAULT_LISTEN = "127.0.0.1:50051"
 _MAX_PORT = 65535
+_REVISION = re.compile(r"\w[\w./+@#=-]{0,254}")
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(/[\w./-]+\.gguf)?")
 
 
 def default_cache_dir() -> Path:
@@ -22,6 +27,16 @@ def default_cache_dir() -> Path:
     if place := os.environ.get("MLX_GRPC_CACHE"):
         return Path(place)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlx-grpc"
+
+
+def is_revision(text: str) -> bool:
+    """Whether a text can name a branch, a tag or a commit, and is no path to somewhere else."""
+    return _REVISION.fullmatch(text) is not None and ".." not in text
+
+
+def is_repository(text: str) -> bool:
+    """Whether a text is written as OWNER/NAME, or as OWNER/NAME/FILE.gguf, and is no path to somewhere else."""
+    return _REPOSITORY.fullmatch(text) is not None and ".." not in text
 
 
 def _check_memory(kv_cache_bytes: int | None, prefix_cache_bytes: int | None) -> None:
@@ -71,6 +86,8 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"model {self.name!r} needs a path or a repo")
         if self.revision is not None and self.repo is None:
             raise ValueError(f"model {self.name!r} has a revision and no repo")
+        if self.revision is not None and not is_revision(self.revision):
+            raise ValueError(f"model {self.name!r} must have a revision that is a branch, a tag or a commit")
         if self.context_length is not None and self.context_length < 1:
             raise ValueError(f"model {self.name!r} must have a context_length of at least 1")
         _check_ttl(self.ttl_s)
@@ -81,7 +98,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def source(self) -> str:
         """Where the model comes from, for people."""
-        return self.path or self.repo or "built-in"
+        return self.path or self.repo or BUILT_IN_SOURCE
 
 
 class ServiceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -165,7 +182,8 @@ def read_config(file: Path | None, flags: dict[str, Any]) -> ServiceConfig:
 def parse_model(text: str) -> ModelConfig:
     """The model that `--model ALIAS=PATH_OR_HF_REPO` names. Raises SetupError.
 
-    What exists on disk, or is written as a path, is a folder; what looks like owner/name is a repository.
+    What exists on disk, or is written as a path, is one; what else looks like owner/name, or like owner/name/file.gguf,
+    is a repository.
     """
     name, equals, source = text.partition("=")
     try:
@@ -173,10 +191,17 @@ def parse_model(text: str) -> ModelConfig:
             if name != BUILT_IN_MODEL:
                 raise SetupError(f"--model {text} is not ALIAS=SOURCE")
             return ModelConfig(name)
-        is_path = source.startswith((".", "/", "~")) or source.count("/") != 1 or Path(source).exists()
+        is_path = source.startswith((".", "/", "~")) or not is_repository(source) or _exists(source)
         return ModelConfig(name, path=source) if is_path else ModelConfig(name, repo=source)
     except ValueError as error:
         raise SetupError(f"--model {text}: {error}") from error
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # too long, or where nobody may look
+        return False
 
 
 def _check_models(models: Collection[ModelConfig]) -> None:

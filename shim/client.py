@@ -97,8 +97,8 @@ class Replicas:
     async def ask(self, attempt: Callable[[Replica], Awaitable[T]]) -> T:
         """Make the attempt at the replicas until one takes it, beginning with that which has least in flight.
 
-        Where all are UNAVAILABLE or have full queues, the refusal is raised after which a retry makes sense soonest,
-        which is one of a full queue if there is any.
+        Where all are UNAVAILABLE, have full queues or do not know what is asked for, the refusal is raised after which
+        a retry makes sense soonest, which is one of a full queue if there is any.
         """
         refusals = []
         for replica in self._in_order():
@@ -108,7 +108,7 @@ class Replicas:
                 refusal = RichStatus(error)
                 if not refusal.is_of_one_replica:
                     raise
-                refusals.append((not refusal.is_queue_full, not refusal.is_service_made, refusal.retry_after_s, error))
+                refusals.append((refusal.hopelessness, refusal.retry_after_s, error))
         raise min(refusals, key=lambda refusal: refusal[:-1])[-1]
 
     async def close(self) -> None:

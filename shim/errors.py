@@ -123,7 +123,16 @@ class RichStatus:
     @property
     def is_of_one_replica(self) -> bool:
         """Whether another replica may well take what this one refuses."""
-        return self.code is grpc.StatusCode.UNAVAILABLE or self.is_queue_full
+        return self.code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND} or self.is_queue_full
+
+    @property
+    def hopelessness(self) -> int:
+        """How little a refusal of one replica promises of a retry; that of one that cannot be asked says least."""
+        if self.is_queue_full:
+            return 0
+        if not self.is_service_made:
+            return 3
+        return 1 if self.code is grpc.StatusCode.UNAVAILABLE else 2
 
     @property
     def is_service_made(self) -> bool:

@@ -116,7 +116,5 @@ def _failed(error: ApiError, record: RequestRecord) -> bytes:
 
 def _conclude(record: RequestRecord, chunks: Chunks[E, D]) -> None:
     record.finish = chunks.finish[0] if len(chunks.finish) == 1 else chunks.finish
-    if chunks.usage is not None:
-        record.prompt_tokens = chunks.usage["prompt_tokens"]
-        record.completion_tokens = chunks.usage["completion_tokens"]
-        record.reasoning_tokens = chunks.usage["completion_tokens_details"]["reasoning_tokens"]
+    if chunks.counted is not None:
+        record.count(chunks.counted)

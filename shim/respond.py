@@ -27,7 +27,7 @@ FINISH_REASONS: dict[int, FinishReason] = {
 class Chunks(ABC, Generic[E, D]):
     """One answer as a stream of choices of type D, each of which is a chunk, from events of type E.
 
-    `finish` has the finish reason of each choice that has one yet; `usage` is set once the service has told
+    `finish` has the finish reason of each choice that has one yet; `counted` is set once the service has told
     it, which it does last.
     """
 
@@ -41,20 +41,25 @@ class Chunks(ABC, Generic[E, D]):
         self._created = int(time.time())
         self._places = [Places() for _ in range(form.choices)] if form.logprobs else []
         self.finish: list[FinishReason | None] = [None] * form.choices
-        self.usage: shapes.Usage | None = None
+        self.counted: wire.Usage | None = None
+
+    @property
+    def usage(self) -> shapes.Usage | None:
+        """What was counted, as OpenAI's object."""
+        return None if self.counted is None else _usage(self.counted)
 
     async def __aiter__(self) -> AsyncIterator[D]:
         """Yield the choices; aio.AioRpcError where the call fails, ApiError where it ends without its last event."""
         async for event in self._events:
             kind = event.WhichOneof("event")
             if kind == "completed":
-                self.usage = _usage(event.completed.usage)
+                self.counted = event.completed.usage
             else:
                 for more in self._choices(event, kind):
                     if more["finish_reason"]:
                         self.finish[more["index"]] = more["finish_reason"]
                     yield more
-        if self.usage is None:
+        if self.counted is None:
             raise server_error()
 
     def completion(self, object_name: ObjectName, choices: list[C]) -> Completion[C]:

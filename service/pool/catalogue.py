@@ -68,8 +68,8 @@ async def _from_hub(config: ModelConfig, report: Report, *more: str) -> Path:
     """Fetch a repository, written OWNER/NAME, or OWNER/NAME/FILE.gguf for one of several files, with more flags."""
     parts = (config.repo or "").split("/")
     repo, file = "/".join(parts[:_OWNER_AND_NAME]), "/".join(parts[_OWNER_AND_NAME:])
-    flags = ["--revision", config.revision] if config.revision else []
-    flags += ["--file", file] if file else []
+    flags = [f"--revision={config.revision}"] if config.revision else []
+    flags += [f"--file={file}"] if file else []
     flags += ["--code", *more] if config.trust_remote_code else more
     last = _Said()
 
@@ -82,7 +82,8 @@ async def _from_hub(config: ModelConfig, report: Report, *more: str) -> Path:
         if last.total_bytes:
             report(LoadProgress(Stage.DOWNLOADING, last.bytes, last.total_bytes))
 
-    outcome = await run_module("service.pool.hub", repo, *flags, heard=heard)
+    outcome = await run_module("service.pool.hub", *flags, "--", repo, heard=heard)
     if last.found is None:
-        raise SetupError(f"cannot fetch {config.repo}: {last.error or outcome.reason}")
+        reason = last.error or (outcome.reason if outcome.code < 0 else f"exit code {outcome.code}")
+        raise SetupError(f"cannot fetch {config.repo}: {reason}")
     return Path(last.found)

@@ -37,6 +37,8 @@ async def converted(file: Path, cache_dir: Path) -> Path:
             await convert(file, made)
             with contextlib.suppress(OSError):  # another process was quicker
                 made.rename(folder)
+        if not folder.is_dir():
+            raise SetupError(f"cannot convert {file}: its folder cannot be kept under {folder.parent}")
     except OSError as error:
         raise SetupError(f"cannot convert {file}: {error.strerror or error}") from error
     return folder

@@ -15,24 +15,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, get_cached_repo_tree, snapshot_download
-from huggingface_hub.errors import (
-    CachedRepoTreeNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import CachedRepoTreeNotFoundError
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from service.pool.hub_file import Meter, fetch_file, say
+from service.pool.hub_reason import reason_of
 
 _SMALL = ["*.json", "*.jsonl", "*.jinja", "tokenizer.model", "*.tiktoken", "*.txt"]
 """What serving needs beside the weights."""
 _CODE = ["*.py"]
 """What a model with a program of its own needs too."""
 _NESTED = ["*/*"]
-_WEIGHTS = re.compile(r"model.*\.safetensors")
+_WEIGHTS = re.compile(r"model[^/]*\.safetensors")
 """Those that mlx-lm reads; repositories may hold the same weights in other files too."""
 _AT_A_TIME = 4
 _PIECE = 1 << 17
@@ -73,7 +67,9 @@ def foresee(repo: str, revision: str | None, file: str | None, target: Path) -> 
     if found != ".":
         raise Refused("how much memory a GGUF file takes is known only once it has been fetched")
     target.mkdir(parents=True, exist_ok=True)
-    (target / "config.json").write_bytes((folder / "config.json").read_bytes())
+    for small in folder.iterdir():
+        if small.is_file() and small.name not in wanted:
+            (target / small.name).symlink_to(small)
     for name in wanted:
         known = HfApi().parse_safetensors_file_metadata(repo, name, revision=folder.name).tensors
         header = json.dumps({tensor: asdict(about) for tensor, about in known.items()}, default=list).encode()
@@ -128,17 +124,12 @@ def main() -> int:
         else:
             found = fetch(options.repo, options.revision, options.file, code=options.code)
         say(found=str(found))
-    except GatedRepoError:
-        reason = "you have to ask for access to it on the hub first, and set HF_TOKEN"
-    except RepositoryNotFoundError:
-        reason = "there is no such repository that you can read"
-    except RevisionNotFoundError:
-        reason = f"it has no revision {options.revision}"
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError, Refused) as error:
-        reason = " ".join(str(error).split())
+    except Refused as error:
+        say(error=str(error))
+    except Exception as error:  # noqa: BLE001 - a hub can answer anything, of which the libraries make anything
+        say(error=reason_of(error, options.revision))
     else:
         return 0
-    say(error=reason)
     return 1
 
 

@@ -5,7 +5,9 @@ import math
 import os
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from service.errors import SetupError
 
@@ -15,6 +17,8 @@ _LONGEST_HEADER = 100 << 20
 _FLOAT32_SHARE = 0.25
 """As the engine's loader has it: the part of the machine's memory that weights may take as float32 on the CPU."""
 _FLOAT32, _FLOAT16 = 4, 2
+_BITS = 8
+"""Of a byte: a number takes one at least."""
 _DEFAULT_GROUP = 64
 _DEFAULT_BITS = 4
 _STEP = 256
@@ -29,7 +33,25 @@ _FULL = frozenset(
 _LISTED = frozenset({"llama", "mistral", "gpt_oss"})
 """Types that say for each layer whether it keeps all tokens or a window."""
 
-Tensors = dict[str, Any]
+_MOST_LAYERS = 10_000
+"""An engine makes as many as it is told before it looks for their tensors."""
+_LARGEST = 1 << 60
+"""Bytes, more than any machine has."""
+_BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What comes of files with anything in them."""
+
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=_LARGEST)]
+
+
+class _Tensor(msgspec.Struct, frozen=True):
+    """What a header says of a tensor; the offsets are where its bytes begin and end."""
+
+    dtype: str
+    shape: tuple[_Count, ...]
+    data_offsets: tuple[_Count, _Count]
+
+
+Tensors = dict[str, _Tensor]
 Config = dict[str, Any]
 
 
@@ -40,9 +62,14 @@ def estimated_bytes(folder: Path, *, on_cpu: bool = True) -> int:
     """
     try:
         tensors, config = _tensors(folder), _config(folder)
-        return _FLOAT32 * _parameters(tensors, config) if on_cpu and _expands(tensors, config) else _stored(tensors)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, struct.error) as error:
+        if (layers := config.get("num_hidden_layers") or 0) > _MOST_LAYERS:
+            raise ValueError(f"it is said to have {layers} layers")
+        size = _FLOAT32 * _parameters(tensors, config) if on_cpu and _expands(tensors, config) else _stored(tensors)
+        if not 0 <= size < _LARGEST:
+            raise ValueError(f"its tensors are said to take {size} bytes")
+    except _BROKEN as error:
         raise SetupError(f"{folder} cannot be read: {' '.join(str(error).split())}") from error
+    return size
 
 
 def kv_bytes(folder: Path, tokens: int, *, on_cpu: bool = True) -> int | None:
@@ -54,7 +81,7 @@ def kv_bytes(folder: Path, tokens: int, *, on_cpu: bool = True) -> int | None:
         tensors, config = _tensors(folder), _config(folder)
         per_token = _token_bytes(tensors, config, on_cpu=on_cpu)
         windows = _windows(config)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, struct.error) as error:
+    except _BROKEN as error:
         raise SetupError(f"{folder} cannot be read: {' '.join(str(error).split())}") from error
     if per_token is None or windows is None:
         return None
@@ -67,12 +94,18 @@ def _tensors(folder: Path) -> Tensors:
     tensors: Tensors = {}
     for file in folder.glob("model*.safetensors"):
         with file.open("rb") as opened:
-            (length,) = _LENGTH.unpack(opened.read(_LENGTH.size))
-            if length > _LONGEST_HEADER:
+            first = opened.read(_LENGTH.size)
+            if len(first) < _LENGTH.size or (length := _LENGTH.unpack(first)[0]) > _LONGEST_HEADER:
                 raise ValueError(f"{file.name} is no safetensors file")
-            header: Tensors = json.loads(opened.read(length))
+            if len(said := opened.read(length)) < length:
+                raise ValueError(f"{file.name} ends inside its header")
+            header = msgspec.json.decode(said, type=dict[str, msgspec.Raw])
         header.pop("__metadata__", None)
-        tensors |= header
+        tensors |= {name: msgspec.json.decode(about, type=_Tensor) for name, about in header.items()}
+    for tensor in tensors.values():
+        begin, end = tensor.data_offsets
+        if math.prod(tensor.shape) > _BITS * (end - begin):
+            raise ValueError(f"a tensor of shape {list(tensor.shape)} is said to take {end - begin} bytes")
     return tensors
 
 
@@ -83,7 +116,7 @@ def _config(folder: Path) -> Config:
 
 
 def _stored(tensors: Tensors) -> int:
-    return sum(end - begin for begin, end in (entry["data_offsets"] for entry in tensors.values()))
+    return sum(end - begin for begin, end in (entry.data_offsets for entry in tensors.values()))
 
 
 def _expands(tensors: Tensors, config: Config) -> bool:
@@ -98,13 +131,13 @@ def _parameters(tensors: Tensors, config: Config) -> int:
     count = 0
     for name, entry in tensors.items():
         layer, _, kind = name.rpartition(".")
-        size = math.prod(entry["shape"])
+        size = math.prod(entry.shape)
         if kind == "qweight":  # as AWQ and GPTQ pack them
             count += size * 32 // int(quantization.get("bits", _DEFAULT_BITS))
         elif kind == "weight" and f"{layer}.scales" in tensors:
             own = quantization.get(layer)
             group = (own if isinstance(own, dict) else quantization).get("group_size", _DEFAULT_GROUP)
-            count += math.prod(tensors[f"{layer}.scales"]["shape"]) * int(group)
+            count += math.prod(tensors[f"{layer}.scales"].shape) * int(group)
         elif not _belongs_to_quantised(layer, kind, tensors):
             count += size
     return count
@@ -125,7 +158,7 @@ def _token_bytes(tensors: Tensors, config: Config, *, on_cpu: bool) -> int | Non
     if not heads or not kv_heads or not hidden:
         return None
     head = config.get("head_dim") or hidden // heads
-    floats = {entry["dtype"] for entry in tensors.values() if entry["dtype"].startswith(("F", "BF"))}
+    floats = {entry.dtype for entry in tensors.values() if entry.dtype.startswith(("F", "BF"))}
     wide = floats == {"F32"} or (on_cpu and _expands(tensors, config))
     return int(2 * kv_heads * head * (_FLOAT32 if wide else _FLOAT16))
 

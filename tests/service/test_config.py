@@ -129,7 +129,9 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         assert str(file) in str(raised.value)
 
 
-@pytest.mark.parametrize("source", ["/x", "./x", "../x", "~/x", "x", "a/b/c", "../a/b"])
+@pytest.mark.parametrize(
+    "source", ["/x", "./x", "../x", "~/x", "x", "a/b/c", "../a/b", "/a/b/c.gguf", "x.gguf", "a/../b/c.gguf", "x" * 5000]
+)
 def test_a_path_is_a_path(source: str) -> None:
     """Whatever does not look like a repository is on disk."""
     assert parse_model(f"a={source}") == ModelConfig("a", path=source)
@@ -141,6 +143,36 @@ def test_owner_and_name_are_a_repository(tmp_path: Path, monkeypatch: pytest.Mon
     assert parse_model("a=owner/name") == ModelConfig("a", repo="owner/name")
     (tmp_path / "owner" / "name").mkdir(parents=True)
     assert parse_model("a=owner/name") == ModelConfig("a", path="owner/name")
+
+
+def test_a_file_of_a_repository_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a file of settings; unless there is such a file on disk."""
+    monkeypatch.chdir(tmp_path)
+    assert parse_model("a=owner/name/x.Q8_0.gguf") == ModelConfig("a", repo="owner/name/x.Q8_0.gguf")
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    (tmp_path / "owner" / "name" / "x.Q8_0.gguf").touch()
+    assert parse_model("a=owner/name/x.Q8_0.gguf") == ModelConfig("a", path="owner/name/x.Q8_0.gguf")
+
+
+def test_a_name_that_is_too_long_for_a_path_is_a_repository() -> None:
+    """Asking the disk for it fails, and says nothing."""
+    name = f"owner/{'x' * 5000}"
+    assert parse_model(f"a={name}") == ModelConfig("a", repo=name)
+
+
+@pytest.mark.parametrize("revision", ["main", "v1.0", "refs/pr/3", "feature/a+b", "0123abc"])
+def test_a_revision_is_a_branch_a_tag_or_a_commit(revision: str) -> None:
+    """As they are written."""
+    assert ModelConfig("a", repo="o/n", revision=revision).revision == revision
+
+
+@pytest.mark.parametrize(
+    "revision", ["-h", "--code", "/etc/passwd", "../../x", "a/../b", "a b", "a\0b", "a\nb", "x" * 300]
+)
+def test_a_revision_leads_nowhere_else(revision: str) -> None:
+    """It is a flag of a program, and a path in the hub's cache."""
+    with pytest.raises(ValueError, match="revision"):
+        ModelConfig("a", repo="o/n", revision=revision)
 
 
 def test_the_source_may_have_an_equals_sign() -> None:

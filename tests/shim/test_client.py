@@ -191,3 +191,28 @@ async def test_a_deadline_is_504(service: FakeService, stream: bool) -> None:
     async with running_shim(config) as shim, httpx.AsyncClient(timeout=TIMEOUT_S) as client:
         response = await client.post(f"{shim.url}/v1/chat/completions", json=CHAT | {"stream": stream})
     assert (response.status_code, response.json()["error"]["code"]) == (504, "timeout")
+
+
+UNKNOWN = Failure(grpc.StatusCode.NOT_FOUND, "there is no model 'tiny'", (retry_info(1),))
+
+
+async def test_a_replica_that_does_not_know_the_model_is_passed_over(service: FakeService, second: FakeService) -> None:
+    """As one that was loaded by hand is on one replica alone."""
+    service.script = [UNKNOWN]
+    responses = await ask(service.address, second.address, times=4)
+    assert [response.status_code for response in responses] == [200] * 4
+    assert len(second.requests) == 4
+
+
+@pytest.mark.parametrize(
+    ("other", "status"),
+    [(UNKNOWN, 404), (DRAINING, 503), (full(2), 429), (Failure(grpc.StatusCode.UNAVAILABLE), 404)],
+    ids=["unknown", "draining", "full", "dead"],
+)
+async def test_a_model_that_no_replica_has_is_404(
+    service: FakeService, second: FakeService, other: Failure, status: int
+) -> None:
+    """While none that can be asked may have it; one that cannot be asked hides nothing."""
+    service.script, second.script = [UNKNOWN], [other]
+    for response in await ask(service.address, second.address, times=2):
+        assert response.status_code == status

@@ -29,6 +29,12 @@ class Hub:
         """After each piece."""
         self.stop_after: int | None = None
         """Bytes of a file after which nothing more comes, until `go_on`."""
+        self.cut_after: int | None = None
+        """Bytes of a file after which its connection is closed."""
+        self.status: int | None = None
+        """What is answered in place of anything else."""
+        self.body: bytes | None = None
+        """What is answered in place of all that is about the repository."""
         self.go_on = threading.Event()
         self.port = 0
 
@@ -76,7 +82,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         path = unquote(urlparse(self.path).path)
         about = f"/api/models/{REPOSITORY}"
-        if path == about or path.startswith(f"{about}/revision/"):
+        if self.hub.status is not None:
+            self._head(self.hub.status, 0)
+        elif self.hub.body is not None and path.startswith(about):
+            self._head(200, len(self.hub.body))
+            self.wfile.write(self.hub.body)
+        elif path == about or path.startswith(f"{about}/revision/"):
             revision = path.removeprefix(about).removeprefix("/revision/") or "main"
             known = revision in {*self.hub.revisions, COMMIT}
             content = {"id": REPOSITORY, "sha": COMMIT, "siblings": [{"rfilename": name} for name in self.hub.files]}
@@ -121,6 +132,9 @@ class _Handler(BaseHTTPRequestHandler):
             if self.hub.stop_after is not None and sent >= self.hub.stop_after:
                 self.wfile.flush()
                 self.hub.go_on.wait()
+                self.close_connection = True
+                return
+            if self.hub.cut_after is not None and sent >= self.hub.cut_after:
                 self.close_connection = True
                 return
             piece = data[place : place + _PIECE]

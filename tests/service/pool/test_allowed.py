@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.config import ModelConfig
+from service.config import BUILT_IN_MODEL, BUILT_IN_SOURCE, ModelConfig
 from service.errors import InvalidField, PathNotAllowed
 from service.pool.allowed import named_model
 
@@ -89,3 +89,24 @@ def test_a_refused_name_is_told_of(models: Path) -> None:
         named_model("two words", "owner/name", "", [])
     with pytest.raises(InvalidField, match="revision"):
         named_model("a", "mine.gguf", "v1", [str(models)])
+
+
+@pytest.mark.parametrize("revision", ["../../x", "--code", "a\0b", "x" * 100_000])
+def test_a_revision_that_leads_elsewhere_is_refused(revision: str) -> None:
+    """By its own name."""
+    with pytest.raises(InvalidField, match="revision must be a branch, a tag or a commit"):
+        named_model("a", "owner/name", revision, [])
+
+
+def test_the_built_in_model_is_taken() -> None:
+    """By what it is listed with, under its own name and with no revision."""
+    assert named_model(BUILT_IN_MODEL, BUILT_IN_SOURCE, "", []) == ModelConfig(BUILT_IN_MODEL, preload=False)
+    with pytest.raises(InvalidField, match=f"name must be '{BUILT_IN_MODEL}'"):
+        named_model("other", BUILT_IN_SOURCE, "", [])
+    with pytest.raises(InvalidField, match="revision"):
+        named_model(BUILT_IN_MODEL, BUILT_IN_SOURCE, "v1", [])
+
+
+def test_a_folder_of_nobody_holds_nothing() -> None:
+    """The others are looked into all the same."""
+    assert named_model("a", "owner/name", "", ["~no-such-user/models"]).repo == "owner/name"

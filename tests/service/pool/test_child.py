@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from service.errors import SetupError
 from service.pool.child import Outcome, run_module
 
 
@@ -52,3 +53,17 @@ async def test_it_ends_with_its_caller(programs: Path) -> None:
     running.cancel()
     await asyncio.wait([running])
     assert not psutil.pid_exists(pid)
+
+
+async def test_a_line_that_is_too_long_is_not_heard(programs: Path) -> None:
+    """And those around it are."""
+    (programs / "loud.py").write_text("print('one'); print('x' * 5_000_000); print('two')")
+    lines: list[str] = []
+    outcome = await run_module("loud", heard=lines.append)
+    assert (outcome.code, lines[0], lines[-1]) == (0, "one\n", "two\n")
+
+
+async def test_a_program_that_cannot_be_started_is_told() -> None:
+    """In one line, as where the machine has no process to give."""
+    with pytest.raises(SetupError, match="said cannot be started: Argument list too long"):
+        await run_module("said", "x" * 10_000_000)

@@ -165,6 +165,86 @@ async def test_a_hub_that_is_gone_is_told(tmp_path: Path, hub: Hub, monkeypatch:
 
 
 @pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (401, "answers 401: set HF_TOKEN to a token that it knows"),
+        (403, "answers 403: the token in HF_TOKEN must not read it"),
+        (404, "answers 404: there is no such thing"),
+        (429, "answers 429: .* try again later"),
+        (500, "answers 500, try again later"),
+        (418, "answers 418"),
+    ],
+)
+async def test_what_the_hub_answers_is_told(hub: Hub, tmp_path: Path, status: int, said: str) -> None:
+    """In few words for a person."""
+    hub.status = status
+    with pytest.raises(SetupError, match=rf"cannot fetch owner/name: the hub {said}$"):
+        await fetched(tmp_path)
+
+
+async def test_a_hub_that_closes_the_connection_is_told(hub: Hub, tiny_model: Path, tmp_path: Path) -> None:
+    """And not in the words of the progress; the next try is as any other."""
+    hub.cut_after = 1 << 16
+    with pytest.raises(SetupError, match=r"cannot fetch owner/name: the connection to the hub failed: .*closed"):
+        await fetched(tmp_path)
+    hub.cut_after = None
+    assert files_of((await fetched(tmp_path))[0]) == files_of(tiny_model)
+
+
+async def test_a_connection_that_is_cut_is_made_again(hub: Hub, tiny_model: Path, tmp_path: Path) -> None:
+    """And what has come is not asked for again."""
+    hub.cut_after = 300_000
+    assert files_of((await fetched(tmp_path))[0]) == files_of(tiny_model)
+    assert any(not wanted.startswith("bytes=0-") for wanted in hub.ranges)
+
+
+async def test_a_hub_that_stalls_is_told(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the library's time."""
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "1")
+    hub.stop_after = 1 << 16
+    with pytest.raises(SetupError, match="cannot fetch owner/name: the connection to the hub failed: timed out"):
+        await fetched(tmp_path)
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{", b"5"])
+async def test_an_answer_that_makes_no_sense_is_told(hub: Hub, tmp_path: Path, body: bytes) -> None:
+    """In one line, which is not how a program ended."""
+    hub.body = body
+    with pytest.raises(SetupError, match=r"cannot fetch owner/name: (the hub is not understood: )?\w.{8}") as raised:
+        await fetched(tmp_path)
+    assert "exit code" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+async def test_a_repository_is_no_flag(hub: Hub, tmp_path: Path) -> None:
+    """Whatever it is called."""
+    with pytest.raises(SetupError, match="cannot fetch -h/x: Repo id must use"):
+        await fetched(tmp_path, "-h/x")
+
+
+async def test_weights_in_folders_below_are_not_the_models(hub: Hub, tmp_path: Path) -> None:
+    """As mlx-lm reads none there; they are neither fetched nor counted."""
+    hub.files |= {"model_other/x.safetensors": bytes(100)}
+    folder, heard = await fetched(tmp_path)
+    assert not (folder / "model_other").exists()
+    assert heard[-1].total_bytes == (folder / "model.safetensors").stat().st_size
+
+
+async def test_what_is_not_whole_in_the_cache_is_told_offline(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it, or not the weights."""
+    for half_there in (False, True):
+        if half_there:
+            folder, _ = await fetched(tmp_path)
+            (folder / "model.safetensors").unlink()
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        with pytest.raises(SetupError, match="not whole in the cache, and HF_HUB_OFFLINE keeps the hub"):
+            await fetched(tmp_path)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+
+
+@pytest.mark.parametrize(
     ("files", "repo", "said"),
     [
         ({"config.json": b"{}"}, REPOSITORY, r"neither model\*.safetensors nor a GGUF file"),

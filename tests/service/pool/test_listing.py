@@ -1,7 +1,9 @@
 """What is on disk is listed, with what is wrong with it."""
 
 import json
+import os
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from service.config import BUILT_IN_MODEL, ModelConfig
 from service.pool import built_in, listing
+from service.pool.allowed import named_model
 from service.pool.listing import Entry, Kind, hub_cache, list_models
 from tests.service.pool.processes import make_gguf
 
@@ -119,6 +122,7 @@ async def test_the_built_in_model_is_listed_where_it_is(tiny_model: Path, tmp_pa
     entries = await listed(tmp_path)
     assert entries[BUILT_IN_MODEL].kind is Kind.BUILT_IN
     assert entries[BUILT_IN_MODEL].config == ModelConfig(BUILT_IN_MODEL, preload=False)
+    assert named_model(BUILT_IN_MODEL, entries[BUILT_IN_MODEL].source, "", []) == entries[BUILT_IN_MODEL].config
 
 
 @pytest.mark.parametrize(
@@ -150,3 +154,74 @@ def test_what_mlx_lm_knows_is_known_without_it() -> None:
     assert "bert" not in listing._model_types()
     ran = subprocess.run([sys.executable, "-c", MODULES], capture_output=True, text=True, check=True, timeout=60)
     assert {"mlx", "mlx_lm", "transformers", "huggingface_hub"}.isdisjoint(ran.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [b'{"model_type": []}', b"[" * 100_000, b'{"model_type": "%s"}' % (b"x" * 1_000_000), b"\xff"],
+    ids=["list", "deep", "long", "bytes"],
+)
+async def test_one_broken_folder_hides_no_other(tiny_model: Path, models: Path, tmp_path: Path, config: bytes) -> None:
+    """It is listed with its fault, in few words."""
+    shutil.copytree(tiny_model, models / "good")
+    shutil.copytree(tiny_model, models / "broken")
+    (models / "broken" / "config.json").write_bytes(config)
+    entries = await listed(tmp_path, models)
+    assert entries["good"].is_servable
+    assert 0 < len(entries["broken"].fault) <= 301
+
+
+async def test_one_broken_gguf_file_hides_no_other(models: Path, tmp_path: Path) -> None:
+    """Neither one with a value of a wrong type, nor one with a name of megabytes."""
+    good = make_gguf(models / "good.gguf").read_bytes()
+    key = b"general.architecture"
+    place = good.index(key) + len(key)
+    (models / "long.gguf").write_bytes(
+        good[:place] + struct.pack("<IQ", 8, 3_000_000) + b"x" * 3_000_000 + good[place + 4 + 8 + len("llama") :]
+    )
+    key = b"tokenizer.ggml.model"
+    place = good.index(key) + len(key)
+    (models / "typed.gguf").write_bytes(
+        good[:place] + struct.pack("<IIQ", 9, 4, 0) + good[place + 4 + 8 + len("gpt2") :]
+    )
+    entries = await listed(tmp_path, models)
+    assert entries["good"].is_servable
+    assert "is of architecture 'xxx" in entries["long"].fault
+    assert len(entries["long"].fault) <= 301
+    assert "has a tokenizer of type []" in entries["typed"].fault
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems have names in UTF-8 only")
+async def test_a_name_that_is_not_utf8_is_told(tiny_model: Path, models: Path, tmp_path: Path) -> None:
+    """In UTF-8, as the wire has nothing else."""
+    shutil.copytree(tiny_model, models / os.fsdecode(b"odd\xff"))
+    [entry] = (await listed(tmp_path, models)).values()
+    assert entry.name == "odd\ufffd"
+    assert "is not UTF-8" in entry.fault
+    assert f"{entry.source}{entry.fault}".encode()
+
+
+async def test_each_gguf_file_of_a_repository_is_listed(tmp_path: Path, hub: Path) -> None:
+    """Under the name that loads it, where there are several."""
+    folder = hub / "models--owner--name" / "snapshots" / "aaa"
+    folder.mkdir(parents=True)
+    file = make_gguf(folder / "a.gguf")
+    assert [entry.name for entry in (await listed(tmp_path)).values()] == ["owner/name"]
+    shutil.copy(file, folder / "b.gguf")
+    entries = await listed(tmp_path)
+    assert [(entry.source, entry.fault) for entry in entries.values()] == [
+        ("owner/name/a.gguf", ""),
+        ("owner/name/b.gguf", ""),
+    ]
+
+
+async def test_a_reference_that_is_no_text_is_passed_over(tiny_model: Path, tmp_path: Path, hub: Path) -> None:
+    """As is one with a line's end, which people write."""
+    repository = hub / "models--owner--name"
+    shutil.copytree(tiny_model, repository / "snapshots" / "aaa")
+    shutil.copytree(tiny_model, repository / "snapshots" / "bbb")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_bytes(b"\xff\xfe")
+    assert (await listed(tmp_path))["owner/name"].is_servable
+    (repository / "refs" / "main").write_bytes(b"bbb\n")
+    assert (await listed(tmp_path))["owner/name"].path.name == "bbb"

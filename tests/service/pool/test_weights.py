@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -167,3 +168,43 @@ def test_the_rule_is_the_engines() -> None:
     """Two files have it, as neither may import the other."""
     loader = (_ROOT / "service" / "engine" / "loader.py").read_text()
     assert f"_FLOAT32_SHARE = {weights._FLOAT32_SHARE}\n" in loader
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"[]",
+        b"{",
+        b'{"a": ' + b"[" * 100_000,
+        b'{"a": {"dtype": 5, "shape": [1], "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "F32", "shape": [-5], "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "F32", "shape": [1e400], "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "F32", "shape": [4611686018427387904, 4], "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "F32", "shape": [1099511627776, 1099511627776], "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [9, 4]}}',
+    ],
+)
+@pytest.mark.parametrize("cpu", [True, False])
+def test_a_header_with_anything_in_it_is_told(tmp_path: Path, header: bytes, cpu: bool) -> None:
+    """In one line."""
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(SetupError, match=f"^{re.escape(str(tmp_path))} cannot be read: ") as raised:
+        estimated_bytes(tmp_path, on_cpu=cpu)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("length", [1 << 60, (1 << 64) - 1, 5])
+def test_the_length_of_a_header_is_not_believed(tmp_path: Path, length: int) -> None:
+    """Nothing of that size is read."""
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", length) + b"{}")
+    with pytest.raises(SetupError, match="cannot be read: "):
+        estimated_bytes(tmp_path)
+
+
+def test_layers_without_number_are_refused(tmp_path: Path) -> None:
+    """An engine would make them all before it found out."""
+    folder = write(tmp_path, {"model.embed_tokens.weight": ("F32", [10, 4])}, num_hidden_layers=10**9)
+    with pytest.raises(SetupError, match="said to have 1000000000 layers"):
+        estimated_bytes(folder)
