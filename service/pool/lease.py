@@ -53,9 +53,11 @@ class Lease:
     async def progress(self) -> AsyncGenerator[LoadProgress]:
         """How far the model is, until it takes requests. Raises as `ready` does."""
         model, last = self.model, None
+        residence: Residence | None = None
         while not (model.is_usable if self._is_active else model.is_open and not model.leaving):
             self._wait()
-            residence = self._stay(model)
+            if residence is None or residence.failure is None:  # that of the one it has waited for, however late
+                residence = self._stay(model)
             if residence.failure is not None:
                 raise residence.failure
             if model.progress is not None and model.progress != last:
@@ -63,8 +65,6 @@ class Lease:
                 yield last
             else:
                 await model.changed()
-                if residence.failure is not None:
-                    raise residence.failure
         if not self._is_active and self._is_held:
             model.waiting -= 1
             self._begin()

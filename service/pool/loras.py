@@ -1,6 +1,7 @@
 """The LoRAs of a model: which there are, who uses them, and what they take."""
 
 import asyncio
+import contextlib
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +13,14 @@ import structlog
 
 from service.engine.frames import LoraLoaded, LoraRefused, LoraUnloaded
 from service.errors import InvalidField, Unavailable, UnknownLora
+from service.pool.folder import expanded
 
 log = structlog.get_logger()
 
 Result = TypeVar("Result")
 
+_FILES = ("adapters.safetensors", "adapter_model.safetensors")
+"""What its engine reads, the first that is there."""
 _EXPANSION = 2
 """How many times as large as its file a LoRA may be in memory, as float32 that is 16 bits wide in the file."""
 
@@ -115,7 +119,8 @@ class Loras:
 
     def configure(self, loras: dict[str, str]) -> None:
         """Let LoRAs be loaded with the model, from folders by their names."""
-        for name, path in loras.items():
+        for name, folder in loras.items():
+            path = str(expanded(folder))
             self._loras[name] = Lora(name, path, LoraState.READY, bytes=_file_bytes(path))
 
     def acquire(self, name: str) -> LoraLease:
@@ -125,9 +130,14 @@ class Loras:
             raise UnknownLora(self._model, name)
         if lora.state is LoraState.DRAINING:
             raise Unavailable(f"LoRA {name!r} of model {self._model!r} is being unloaded")
-        if lora.state is LoraState.FAILED:
-            raise Unavailable(f"LoRA {name!r} of model {self._model!r} cannot be loaded: {lora.error}")
+        self.check(name)
         return LoraLease(lora, self._release)
+
+    def check(self, name: str) -> None:
+        """Raise Unavailable for a LoRA that has failed, as it may while a request that holds it waits for its model."""
+        lora = self._loras.get(name)
+        if lora is not None and lora.state is LoraState.FAILED:
+            raise Unavailable(f"LoRA {name!r} of model {self._model!r} cannot be loaded: {lora.error}")
 
     async def load(self, name: str, path: str) -> Lora:
         """Put a LoRA on the model, which is in memory. It goes on when nobody waits for it any more.
@@ -138,7 +148,7 @@ class Loras:
         if known is not None and known.state is not LoraState.FAILED:
             raise InvalidField("name", f"is taken by a LoRA that is {known.state}")
         lora = self._loras[name] = Lora(name, path, LoraState.LOADING)
-        return await self._shielded(asyncio.create_task(self._load(lora)))
+        return await self._shielded(asyncio.create_task(self._load(lora, known)))
 
     async def unload(self, name: str) -> None:
         """Take a LoRA off once nobody uses it, even when nobody waits for that any more.
@@ -153,9 +163,9 @@ class Loras:
 
     async def restore(self, engine: LoraEngine) -> list[Lora]:
         """Load all on an engine that has just loaded the model; those that it refuses. Raises Unavailable."""
-        refused = []
+        refused, loaded = [], []
         for lora in self.all:
-            if lora.state is LoraState.LOADING or self._loras.get(lora.name) is not lora:
+            if lora.state is LoraState.LOADING or not self._has(lora):
                 continue
             answer = await engine.load_lora(lora.name, lora.path)
             if isinstance(answer, LoraRefused):
@@ -165,17 +175,24 @@ class Loras:
                 refused.append(lora)
                 continue
             self._loaded(lora, answer)
-            if self._loras.get(lora.name) is not lora:  # unloaded meanwhile
+            loaded.append(lora)
+        while gone := [lora for lora in loaded if not self._has(lora)]:  # unloaded meanwhile
+            for lora in gone:
+                loaded.remove(lora)
                 await engine.unload_lora(lora.name)
         return refused
 
-    async def _load(self, lora: Lora) -> Lora:
+    async def _load(self, lora: Lora, failed: Lora | None) -> Lora:
+        """Load a LoRA, in the place of one of its name that has `failed` and stays known where this fails too."""
         try:
             lora.bytes = await asyncio.to_thread(_file_bytes, lora.path)
             self._account(self.bytes)
             self._loaded(lora, _accepted(await self._ready_engine().load_lora(lora.name, lora.path)))
         except BaseException:
-            del self._loras[lora.name]
+            if failed is None:
+                del self._loras[lora.name]
+            else:
+                self._loras[lora.name] = failed
             self._account(self.bytes)
             raise
         self._account(self.bytes)
@@ -190,7 +207,7 @@ class Loras:
     async def _unload(self, lora: Lora) -> None:
         while lora.in_use:
             await self._released.wait()
-        if self._loras.get(lora.name) is not lora:  # another call to unload it was faster
+        if not self._has(lora):  # another call to unload it was faster
             return
         del self._loras[lora.name]
         engine = self._engine()
@@ -202,6 +219,9 @@ class Loras:
         finally:
             self._account(self.bytes)
         log.info("LoRA unloaded", model=self._model, lora=lora.name)
+
+    def _has(self, lora: Lora) -> bool:
+        return self._loras.get(lora.name) is lora
 
     def _ready_engine(self) -> LoraEngine:
         engine = self._engine()
@@ -232,5 +252,11 @@ def _accepted(answer: LoraLoaded | LoraRefused) -> LoraLoaded:
 
 
 def _file_bytes(path: str) -> int:
-    """What the LoRA in a folder may take, by the size of its files."""
-    return _EXPANSION * sum(file.stat().st_size for file in Path(path).glob("*.safetensors"))
+    """What the LoRA in a folder may take, by the size of its file; 0 where there is none, which its engine will tell.
+
+    Other files beside it are not read: mlx-lm keeps those of earlier steps there.
+    """
+    for name in _FILES:
+        with contextlib.suppress(OSError):
+            return _EXPANSION * (Path(path) / name).stat().st_size
+    return 0

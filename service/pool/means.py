@@ -12,6 +12,8 @@ from service.pool.memory import Memory
 from service.pool.model import Model
 from service.pool.spare import Spare
 
+_TRIES = 3
+"""How many engines may end without a word, one after the other, before that is how it is on this machine."""
 PROCESS_BYTES = 160 << 20
 """What a process takes beside weights and caches, before one has said so."""
 
@@ -51,12 +53,15 @@ class Means:
         """
         if self.hello is not None:
             return
-        try:
-            hello = await self.spare.hello()
-        except OSError as error:
-            raise SetupError(f"no engine can be started: {error.strerror or error}") from error
-        if hello is None:
-            raise SetupError("an engine ended before it had said a word")
+        for _ in range(_TRIES):
+            try:
+                hello = await self.spare.hello()
+            except OSError as error:
+                raise SetupError(f"no engine can be started: {error.strerror or error}") from error
+            if hello is not None:
+                break
+        else:
+            raise SetupError(f"an engine ended before it had said a word, {_TRIES} times in a row")
         self.hello = hello
         self.process_bytes = max(self.process_bytes, hello.rss_bytes)
         if self.settings.memory_bytes is None:

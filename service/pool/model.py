@@ -9,7 +9,7 @@ from service.engine.frames import Cleared, Submit
 from service.errors import QueueFull, ServiceError, Unavailable
 from service.pool.engine import Engine
 from service.pool.facts import ModelFacts
-from service.pool.loras import Loras
+from service.pool.loras import Loras, LoraState
 from service.pool.progress import LoadProgress
 from service.pool.snapshot import Snapshot
 from service.pool.state import ModelState
@@ -157,9 +157,13 @@ class Model:
         await self._changed.wait()
 
     def submit(self, submit: Submit) -> Stream:
-        """Start a sequence on the engine, whatever number it has. Raises QueueFull, or Unavailable between engines."""
+        """Start a sequence on the engine, whatever number it has. Raises QueueFull, or Unavailable between engines.
+
+        Unavailable also for a LoRA that could not be loaded with the model.
+        """
         if self.engine is None or not self.is_usable:
             raise Unavailable(f"model {self.name!r} is being started again")
+        self.loras.check(submit.lora)
         if self.engine.waiting(self._settings.max_running) >= self._settings.max_queued:
             raise QueueFull(self.name, self.engine.retry_after)
         return self.engine.submit(submit)
@@ -187,5 +191,5 @@ class Model:
             in_use=self.in_use,
             memory_bytes=self.reserved_bytes,
             progress=self.progress,
-            loras=tuple(lora.name for lora in self.loras.all),
+            loras=tuple(lora.name for lora in self.loras.all if lora.state is not LoraState.LOADING),
         )

@@ -8,10 +8,9 @@ from tempfile import TemporaryDirectory
 
 import structlog
 
-from service.config import ModelConfig, ServiceConfig
+from service.config import ServiceConfig
 from service.engine.frames import Hello
-from service.errors import InvalidField, ModelTooLarge, ServiceError, SetupError, Unavailable, UnknownModel
-from service.pool.allowed import named_model
+from service.errors import ModelTooLarge, SetupError, Unavailable
 from service.pool.appraisal import appraise
 from service.pool.blas import engine_environment
 from service.pool.budget import Budget
@@ -23,6 +22,7 @@ from service.pool.memory import Memory, Plan
 from service.pool.model import Model
 from service.pool.progress import LoadProgress, Stage
 from service.pool.residence import Residence
+from service.pool.roster import Roster
 from service.pool.snapshot import Snapshot
 from service.pool.spare import Spare
 from service.pool.state import ModelState
@@ -48,14 +48,14 @@ class ModelPool:
         self._spare = Spare(engine_environment(config.engine_threads), self._wants_spare)
         self._memory = Memory(Budget(config.memory_bytes or 0), lambda: self.models, self._evict)
         self._means = Means(config, self._memory, self._spare, lambda: any(m.running for m in self.models))
-        self._models: dict[str, Model] = {}
-        for model in config.models:
-            self._add(model).awaited = model.preload
+        self._roster = Roster(config, lambda model: Model(model, config, self._notify, self._memory.account))
+        for model in self.models:
+            model.awaited = model.config.preload
 
     @property
     def models(self) -> list[Model]:
         """In the order of the configuration; the first is the default one."""
-        return list(self._models.values())
+        return self._roster.models
 
     @property
     def budget(self) -> Budget:
@@ -74,11 +74,7 @@ class ModelPool:
 
     def get(self, name: str) -> Model:
         """The model of an alias, the default one for none. Raises UnknownModel."""
-        if not name:
-            return self.models[0]
-        if (model := self._models.get(name)) is None:
-            raise UnknownModel(name)
-        return model
+        return self._roster.get(name)
 
     def enter(self, name: str) -> Lease:
         """A hold on a model, to wait with until it is ready, and to release.
@@ -107,17 +103,20 @@ class ModelPool:
             yield lease.model
 
     async def start(self) -> None:
-        """Load the models that are to be there from the start, one after the other.
+        """Load the models that are to be there from the start, one after the other, unless they are unloaded meanwhile.
 
         Raises SetupError for the first that cannot be.
         """
         await survey(self.models, self._means)
-        for model in [model for model in self.models if model.config.preload]:
+        for model in self.models:
+            if not model.awaited:
+                continue
             with Lease(model, self._residence, bounded=False) as lease:
                 try:
                     await lease.ready()
                 except (Unavailable, ModelTooLarge) as error:
-                    raise SetupError(model.error or str(error)) from error
+                    if model.awaited:
+                        raise SetupError(model.error or str(error)) from error
         self._started = True
         self._spare.review()
 
@@ -126,28 +125,22 @@ class ModelPool:
     ) -> AsyncGenerator[LoadProgress]:
         """Bring a model into memory; how far it is, `READY` last. It goes on when nobody listens any more.
 
-        One that is not known needs a `source`, a path or a repository. Raises UnknownModel, PathNotAllowed,
-        InvalidField, and Unavailable or ModelTooLarge for a model that does not come.
+        One that is not known needs a `source`, a path or a repository, and is known from then on if it comes. Raises
+        UnknownModel, PathNotAllowed, InvalidField, and Unavailable or ModelTooLarge for a model that does not come.
         """
-        is_new = bool(name) and name not in self._models
-        model = self._named(name, source, revision)
+        model = self._roster.find(name, source, revision)
+        self._roster.add(model)
         self._forgive(model)
         if pin:
             self.pin(model.name)
-        try:
-            with Lease(model, self._residence, bounded=False) as lease:
-                async for progress in lease.progress():
-                    yield progress
-                yield LoadProgress(Stage.READY, fraction=1.0)
-        except ServiceError:
-            if is_new and not model.reserved_bytes:  # else whoever names what there is not would fill the list
-                self._forget(model)
-            raise
+        with Lease(model, self._residence, bounded=False) as lease:
+            async for progress in lease.progress():
+                yield progress
+        yield LoadProgress(Stage.READY, fraction=1.0)
 
     async def plan(self, name: str, source: str = "", revision: str = "") -> Plan:
         """What a load would do. Of a repository that is not there only headers are fetched. Raises as `load` does."""
-        known = name in self._models or not name
-        model = self.get(name) if known and not source else self._candidate(name, source, revision)
+        model = self._roster.find(name, source, revision)
         if model.reserved_bytes:
             return self._memory.plan(model, model.reserved_bytes)
         await self._means.know_device()
@@ -165,11 +158,12 @@ class ModelPool:
         It is unloaded even when nobody waits for that any more. Raises UnknownModel.
         """
         model = self.get(name)
+        model.awaited = False
         residence = self._residences.get(model.name)
         if residence is not None and not residence.is_over:
             residence.leave(Unavailable(f"model {model.name!r} is being unloaded"), force=force)
             await residence.over()
-        elif model.state is ModelState.FAILED:
+        elif model.state is not ModelState.UNLOADED:
             model.move(ModelState.UNLOADED)
         return model
 
@@ -206,21 +200,19 @@ class ModelPool:
         await self._spare.stop()
         self._idle.close()
 
-    def _add(self, config: ModelConfig) -> Model:
-        model = self._models[config.name] = Model(config, self._config, self._notify, self._memory.account)
-        return model
-
     def _others(self, model: Model) -> list[Model]:
         return [other for other in self.models if other is not model]
 
     def _residence(self, model: Model) -> Residence:
         """The stay of a model in memory, begun where there is none.
 
-        Raises Unavailable where none may be begun now.
+        Raises Unavailable where none may be begun now, and for a model that is not known any more.
         """
         residence = self._residences.get(model.name)
         if self._turns_away:
             raise _closing()
+        if model not in self._roster:
+            raise Unavailable(model.error or f"model {model.name!r} has been given up")
         if residence is not None and not residence.is_over:
             return residence
         if residence is not None and residence.retry_after > 0 and model.state is ModelState.FAILED:
@@ -228,24 +220,8 @@ class ModelPool:
         residence = self._residences[model.name] = Residence(model, self._others(model), self._means)
         return residence
 
-    def _candidate(self, name: str, source: str, revision: str) -> Model:
-        """A model that is not known yet. Raises UnknownModel, PathNotAllowed and InvalidField."""
-        if not source:
-            raise UnknownModel(name)
-        return Model(named_model(name, source, revision, self._config.model_folders), self._config)
-
-    def _named(self, name: str, source: str, revision: str) -> Model:
-        """The model of an alias, which is known from now on. Raises UnknownModel and InvalidField."""
-        model = self._models.get(name) if name else self.models[0]
-        if model is None:
-            return self._add(self._candidate(name, source, revision).config)
-        if source and (source, revision or None) != (model.config.source, model.config.revision):
-            raise InvalidField("source", "must be empty or its own for a model that is known")
-        return model
-
     def _forget(self, model: Model) -> None:
-        """A model that a caller has named, and that never came."""
-        for known in (self._models, self._residences, self._versions, self._serving):
+        for known in (self._residences, self._versions, self._serving):
             known.pop(model.name, None)
 
     def _forgive(self, model: Model) -> None:
@@ -275,6 +251,8 @@ class ModelPool:
 
     def _notify(self, model: Model) -> None:
         """A model, or its use, has changed."""
+        if model not in self._roster:
+            return
         self._idle.review(model)
         self._memory.wake()
         if self._versions.get(model.name) == model.version:
@@ -283,6 +261,9 @@ class ModelPool:
         self._watchers.tell(model.snapshot)
         if self._started:
             self._spare.review()
+        if model.name in self._residences and self._roster.review(model):
+            self._forget(model)
+            return
         serving = (model.is_serving, model.is_available)
         if serving != self._serving.get(model.name, (False, not model.awaited)):
             self._serving[model.name] = serving

@@ -1,6 +1,7 @@
 """One stay of a model in memory, from the wish for it until its last engine has ended."""
 
 import asyncio
+import contextlib
 import time
 from pathlib import Path
 
@@ -44,7 +45,9 @@ class Residence:
         self._others = others
         self._means = means
         self._leaving: asyncio.Task[None] | None = None
+        self._begun = False
         self._ending = False
+        model.restarting = model.leaving = False
         self._task = asyncio.create_task(self._run())
 
     @property
@@ -78,20 +81,22 @@ class Residence:
             self._end()
 
     async def _drain(self) -> None:
-        while self._model.active and not self._ending:
+        while self._model.active and self._model.engine is not None and not self._ending:
             await self._model.changed()
         self._end()
 
     def _end(self) -> None:
         if not self._ending:
             self._ending = True
-            self._task.cancel()
+            if self._begun:  # else there is nothing to end, and a task that is cancelled before it begins tells nobody
+                self._task.cancel()
 
     async def _run(self) -> None:
         model, state = self._model, ModelState.UNLOADED
-        model.restarting = model.leaving = False
+        self._begun = True
         try:
-            await self._stay()
+            if self._leaving is None:
+                await self._stay()
         except asyncio.CancelledError:
             model.error = ""
         except ModelTooLarge as error:  # which may be otherwise when the next one asks
@@ -152,7 +157,8 @@ class Residence:
         means.process_bytes = max(means.process_bytes, process)
         self._model.weights_bytes = loaded.weights_bytes
         self._model.measured_bytes = loaded.weights_bytes + loaded.kv_bytes + process
-        await self._model.loras.restore(engine)
+        with contextlib.suppress(Unavailable):  # the engine has died meanwhile, and another one is started
+            await self._model.loras.restore(engine)
         taken = self._model.measured_bytes + self._model.loras.bytes
         if not means.memory.adjust(self._model, taken):
             raise Outgrown(taken)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from service.config import ModelConfig
 from service.pool.facts import ModelFacts
-from service.pool.progress import LoadProgress
+from service.pool.progress import LoadProgress, Stage
 from service.pool.state import ModelState
 
 
@@ -26,6 +26,15 @@ class Snapshot:
     """How far it is on its way into memory."""
     loras: tuple[str, ...] = ()
     """Names of those that it has, or will have once it is in memory."""
+
+    @property
+    def fraction(self) -> float:
+        """How much of what it does is done, from 0 to 1."""
+        if (progress := self.progress) is None:
+            return 0.0
+        if progress.stage is Stage.DOWNLOADING and progress.total_bytes:
+            return progress.bytes / progress.total_bytes
+        return progress.fraction
 
     @property
     def name(self) -> str:

@@ -17,6 +17,9 @@ _RETRY_S = 5.0
 _SILENT_S = 5.0
 """A spare that has not been heard of for so long is not used."""
 
+_HELLO_S = 120.0
+"""How long one waits for its first word: it imports, and on a busy machine it yields to others."""
+
 
 class Spare:
     """Keeps at most one spare engine, while `is_wanted` says so when it is asked."""
@@ -29,6 +32,8 @@ class Spare:
         self._starting = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._not_before = 0.0
+        self._asked = 0
+        """How many wait for its first word."""
         self._closed = False
 
     @property
@@ -37,12 +42,24 @@ class Spare:
         return self._engine.pid if self._engine else None
 
     async def hello(self) -> Hello | None:
-        """What an engine says of the device; None from one that died. Raises OSError. It stays as the spare."""
-        async with self._starting:
-            engine = self._engine or await self._offer(await Engine.start(self._environment))
-        outcomes: list[asyncio.Future[Any]] = [engine.hello, engine.lost]
-        await asyncio.wait(outcomes, return_when=asyncio.FIRST_COMPLETED)
-        return engine.hello.result() if engine.hello.done() else None
+        """What an engine says of the device; None from one that died, or that has to, as it says nothing.
+
+        It stays as the spare. Raises OSError.
+        """
+        self._asked += 1
+        try:
+            async with self._starting:
+                if self._engine is not None and self._engine.lost.done():
+                    await self._end()
+                engine = self._engine or await self._offer(await Engine.start(self._environment))
+            outcomes: list[asyncio.Future[Any]] = [engine.hello, engine.lost]
+            await asyncio.wait(outcomes, timeout=_HELLO_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._asked -= 1
+        if engine.hello.done():
+            return engine.hello.result()
+        engine.kill()
+        return None
 
     async def take(self, *, background: bool) -> Engine:
         """The spare, or else a new engine, which need not have said hello yet. Raises OSError.
@@ -64,7 +81,7 @@ class Spare:
         """Start a spare, or end it, where what is wanted has changed."""
         if self._closed or (self._task is not None and not self._task.done()):
             return
-        if (self._engine is not None) != self._is_wanted() or (self._engine and self._engine.lost.done()):
+        if (self._engine is not None) != self._is_due() or (self._engine and self._engine.lost.done()):
             self._task = asyncio.create_task(self._adjust())
             self._task.add_done_callback(_note_bug)
 
@@ -75,6 +92,10 @@ class Spare:
             self._task.cancel()
             await asyncio.wait([self._task])
         await self._end()
+
+    def _is_due(self) -> bool:
+        """Whether there should be one: nobody takes it from those that wait for its first word."""
+        return self._asked > 0 or self._is_wanted()
 
     async def _race(self, spare: Engine) -> Engine:
         racers = [spare]
@@ -93,7 +114,7 @@ class Spare:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(max(0.0, self._not_before - loop.time()))
         async with self._starting:
-            if self._engine is not None and (self._engine.lost.done() or not self._is_wanted()):
+            if self._engine is not None and (self._engine.lost.done() or not self._is_due()):
                 await self._end()
             if self._engine is None and self._is_wanted():
                 self._not_before = loop.time() + _RETRY_S

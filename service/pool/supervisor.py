@@ -56,7 +56,7 @@ class Supervisor:
             if pause is None:
                 raise SetupError(f"{reason}, {self._deaths.count} times in a row")
             model.restarting = True
-            model.move(ModelState.LOADING, reason)
+            model.move(ModelState.DRAINING if model.leaving else ModelState.LOADING, reason)
             await asyncio.sleep(pause)
 
     async def _live(self, load: Load) -> float:
@@ -70,21 +70,25 @@ class Supervisor:
             return 0
         model.engine, since = engine, None
         watching = asyncio.create_task(self._watch(engine))
+        tokenizer = asyncio.create_task(asyncio.to_thread(_tokenizer, model.facts, load.folder))
         try:
-            tokenizer = asyncio.create_task(asyncio.to_thread(_tokenizer, model.facts, load.folder))
             if (loaded := await self._load(engine, load, background=busy)) is not None:
                 model.facts = await asyncio.to_thread(ModelFacts.of, model.config, loaded, await tokenizer)
                 await self._settled(engine, loaded)
-                since = model.loaded_at = time.monotonic()
-                self._open(engine)
-                await engine.lost
+                if not engine.lost.done():
+                    since = model.loaded_at = time.monotonic()
+                    self._open(engine)
+                    await engine.lost
             elif engine.refusal:
                 raise SetupError(engine.refusal)
         finally:
             watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watching
-            await self._end(engine)
+            tokenizer.cancel()  # where the engine has refused the model or is gone, nobody asks for it
+            try:  # to await a task would take it for its own end when this one is cancelled meanwhile
+                ends: list[asyncio.Future[Any]] = [watching, asyncio.gather(tokenizer, return_exceptions=True)]
+                await asyncio.wait(ends)
+            finally:
+                await self._end(engine)
         return 0 if since is None else time.monotonic() - since
 
     def _open(self, engine: Engine) -> None:

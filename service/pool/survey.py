@@ -27,7 +27,7 @@ async def survey(models: Iterable[Model], means: Means) -> None:
 async def _survey(models: Iterable[Model], means: Means) -> None:
     found: list[tuple[Model, Path]] = []
     for model in models:
-        if not model.config.preload:
+        if not model.awaited:
             if model.config.path is not None:
                 found.append((model, expanded(model.config.path)))
             continue
@@ -39,5 +39,5 @@ async def _survey(models: Iterable[Model], means: Means) -> None:
         try:
             await weigh(model, means, folder)
         except SetupError as error:
-            if model.config.preload:
+            if model.awaited:
                 raise SetupError(f"model {model.name!r}: {error}") from error

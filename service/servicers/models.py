@@ -13,7 +13,7 @@ from mlx_grpc.v1 import models_pb2 as pb
 from mlx_grpc.v1 import models_pb2_grpc as pb_grpc
 from service.config import ServiceConfig
 from service.errors import InvalidField
-from service.pool.listing import Entry, Kind, list_models
+from service.pool.listing import Entry, list_models
 from service.pool.memory import Plan
 from service.pool.pool import ModelPool
 from service.pool.progress import LoadProgress, Stage
@@ -96,7 +96,7 @@ def describe(snapshot: Snapshot) -> pb.Model:
         pinned=snapshot.pinned,
         in_use=snapshot.in_use,
         memory_bytes=snapshot.memory_bytes,
-        fraction=snapshot.progress.fraction if snapshot.progress else 0,
+        fraction=snapshot.fraction,
         loras=snapshot.loras,
     )
     if (facts := snapshot.facts) is not None:
@@ -153,5 +153,4 @@ def _loading(progress: LoadProgress) -> pb.LoadModelResponse:
 
 
 def _on_disk(entry: Entry) -> pb.ModelOnDisk:
-    source = entry.name if entry.kind is Kind.REPOSITORY else str(entry.path)
-    return pb.ModelOnDisk(name=entry.name, source=source, bytes=entry.size_bytes, fault=entry.fault)
+    return pb.ModelOnDisk(name=entry.name, source=entry.source, bytes=entry.size_bytes, fault=entry.fault)

@@ -32,6 +32,7 @@ class RequestLog:
             request_id=self.request.request_id[:MAX_QUOTED],
             caller=self.caller,
             model=self.generation.model if self.generation else self.request.model[:MAX_QUOTED],
+            lora=self.request.lora[:MAX_QUOTED] or None,
             outcome=self.outcome,
             error=self.error,
             **(_figures(self.generation) if self.generation else {}),

@@ -112,7 +112,7 @@ class FakeEngines:
     @classmethod
     def install(cls, folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> "FakeEngines":
         """Take the place of real ones. `folder` becomes that of a model that looks right; `changes` are to Loaded."""
-        (folder / "config.json").write_text("{}")
+        (folder / "config.json").write_text('{"model_type": "llama"}')
         (folder / "model.safetensors").write_bytes(_NO_WEIGHTS)
         engines = cls(loaded(folder, **changes))
 

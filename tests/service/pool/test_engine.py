@@ -1,12 +1,15 @@
 """The service's view of an engine."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 
+import psutil
 import pytest
 
 from service.engine.frames import Abort, ClearCache, Cleared, Progress, Queued, Row, Sampling, Submit
 from service.errors import Unavailable
+from service.pool.blas import engine_environment
 from service.pool.engine import Engine
 from tests.service.fakes import FakeEngines, FakeProcess
 
@@ -93,3 +96,17 @@ async def test_cutting_ends_every_stream(engine: Engine, process: FakeProcess) -
     with pytest.raises(Unavailable):
         await stream.take()
     assert (engine.running, engine.waiting(0)) == (0, 0)
+
+
+async def test_one_that_hangs_does_not_outlive_those_who_wait_for_its_end() -> None:
+    """It would stay on the machine when the service has ended."""
+    engine = await Engine.start(engine_environment(1))
+    process = psutil.Process(engine.pid)
+    process.send_signal(signal.SIGSTOP)
+    stopping = asyncio.create_task(engine.stop())
+    await asyncio.sleep(0.05)
+    stopping.cancel()
+    async with asyncio.timeout(5):
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+    assert await engine.stop() == -signal.SIGKILL

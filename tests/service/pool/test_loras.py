@@ -40,6 +40,15 @@ class Engine:
             raise Unavailable("the engine ended")
 
 
+class HeldAfterOne(Engine):
+    """Takes one LoRA, and holds the next."""
+
+    async def load_lora(self, name: str, path: str) -> LoraLoaded | LoraRefused:
+        if self.loaded:
+            self.gate.clear()
+        return await super().load_lora(name, path)
+
+
 class Books:
     """What was told of the bytes in use, of which there may be `most`."""
 
@@ -253,3 +262,68 @@ async def test_one_that_is_unloaded_while_it_comes_back_is_taken_off(tmp_path: P
     await restoring
     assert not again.loaded
     assert not loras.all
+
+
+async def test_one_that_is_unloaded_while_the_next_comes_back_is_taken_off(tmp_path: Path) -> None:
+    """Else its name could not be given again on this engine."""
+    engines = [Engine()]
+    loras = Loras("tiny", lambda: engines[0] if engines else None)
+    for name in ("one", "two"):
+        await loras.load(name, folder(tmp_path))
+    engines.clear()
+    again = HeldAfterOne()
+    restoring = asyncio.create_task(loras.restore(again))
+    await turns()
+    assert set(again.loaded) == {"one"}
+    await loras.unload("one")
+    again.gate.set()
+    await restoring
+    assert set(again.loaded) == {"two"}
+    engines.append(again)
+    again.loaded.clear()
+    assert (await loras.load("one", folder(tmp_path))).state is LoraState.READY
+
+
+async def test_only_the_file_that_is_read_is_counted(tmp_path: Path) -> None:
+    """mlx-lm leaves those of earlier steps beside it."""
+    books = Books()
+    path = folder(tmp_path)
+    for step in range(10):
+        (tmp_path / f"{step:07}_adapters.safetensors").write_bytes(bytes(300))
+    await made(Engine(), books).load("one", path)
+    assert books.told[0] == 600
+
+
+async def test_a_file_that_cannot_be_looked_at_is_for_the_engine_to_refuse(tmp_path: Path) -> None:
+    """A link that leads nowhere stops neither the start of the service nor the answer."""
+    (tmp_path / "adapters.safetensors").symlink_to(tmp_path / "nowhere")
+    loras = made(engine := Engine())
+    loras.configure({"configured": str(tmp_path)})
+    engine.refuses["one"] = "its file is not there"
+    with pytest.raises(InvalidField, match="its file is not there"):
+        await loras.load("one", str(tmp_path))
+    assert [lora.name for lora in loras.all] == ["configured"]
+
+
+async def test_a_folder_may_begin_with_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a model may."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder(tmp_path / "mine")
+    loras = made(None)
+    loras.configure({"one": "~/mine"})
+    assert [(lora.path, lora.bytes) for lora in loras.all] == [(str(tmp_path / "mine"), 600)]
+
+
+async def test_one_that_failed_stays_known_when_it_fails_again(tmp_path: Path) -> None:
+    """It is the model's own: the next engine is asked for it again, and requests are told why it is not there."""
+    loras = made(engine := Engine())
+    loras.configure({"own": folder(tmp_path)})
+    engine.refuses["own"] = "its folder is being written"
+    await loras.restore(engine)
+    with pytest.raises(InvalidField, match="being written"):
+        await loras.load("own", folder(tmp_path / "other"))
+    with pytest.raises(Unavailable, match="being written"):
+        loras.acquire("own")
+    again = Engine()
+    assert await loras.restore(again) == []
+    assert again.loaded == {"own": str(tmp_path)}

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 import structlog
@@ -273,3 +274,16 @@ async def test_memory_may_let_fewer_in_than_there_are_places_for(
 async def test_a_model_that_is_not_ready_has_no_cache(make_pool: MakePool, fake_folder: Path) -> None:
     """So there is nothing to empty."""
     assert await make_pool(mine(fake_folder)).models[0].clear_cache() == Cleared(0, 0)
+
+
+async def test_a_request_that_waited_for_a_lora_that_cannot_be_loaded_is_told_why(
+    make_pool: MakePool, tiny_model: Path, tmp_path: Path
+) -> None:
+    """It holds the name since before anyone could know."""
+    pool = make_pool(msgspec.structs.replace(mine(tiny_model), loras={"gone": str(tmp_path / "gone")}))
+    lease = pool.enter("mine")
+    with lease.model.loras.acquire("gone"):
+        await lease.ready()
+        with pytest.raises(Unavailable, match="is not a folder"):
+            lease.model.submit(Submit(0, [1, 2, 3], Sampling(seed=0), 3, lora="gone"))
+    lease.release()

@@ -1,6 +1,7 @@
 """All configured models."""
 
 import asyncio
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import pytest
 from service.config import ModelConfig, ServiceConfig
 from service.errors import InvalidField, PathNotAllowed, SetupError, Unavailable, UnknownModel
 from service.pool.pool import ModelPool
-from service.pool.progress import Stage
+from service.pool.progress import LoadProgress, Stage
+from service.pool.state import ModelState
+from tests.service.fakes import FakeEngines
+from tests.service.pool.conftest import LOAD_S, MakePool
 
 
 def allowing(folder: Path, cache: Path, **settings: Any) -> ModelPool:
@@ -129,3 +133,142 @@ async def test_those_that_wait_do_not_keep_it_from_starting(tiny_model: Path, tm
     await asyncio.wait_for(made.start(), 60)
     (await waiting).release()
     await made.stop()
+
+
+async def test_one_that_never_came_is_not_known_even_if_nobody_waited(
+    make_pool: MakePool, engines: FakeEngines, fake_folder: Path
+) -> None:
+    """Else callers who leave could fill the list with names of nothing."""
+    broken = write_broken(fake_folder.parent / "broken", fake_folder)
+    pool = make_pool(ModelConfig("first", path=str(fake_folder)), model_folders=(str(broken.parent),))
+    for number in range(20):
+        load = pool.load(f"new-{number}", str(broken), pin=True)
+        await anext(load)
+        await load.aclose()
+    async with asyncio.timeout(5):
+        while len(pool.models) > 1:  # noqa: ASYNC110 - one that is gone tells nobody
+            await asyncio.sleep(0.01)
+    assert dict(pool.budget.reserved) == {}
+
+
+async def test_who_hears_late_of_a_failure_does_not_begin_again(
+    make_pool: MakePool, engines: FakeEngines, fake_folder: Path
+) -> None:
+    """The name may belong to another model by then, which is not harmed."""
+    broken = write_broken(fake_folder.parent / "broken", fake_folder)
+    pool = make_pool(ModelConfig("first", path=str(fake_folder)), model_folders=(str(broken.parent),))
+    slow = pool.load("new", str(broken))
+    await anext(slow)
+    with pytest.raises(Unavailable, match="cannot be read"):
+        _ = [progress async for progress in pool.load("new", str(broken))]
+    assert [progress.stage async for progress in pool.load("new", str(fake_folder))][-1] is Stage.READY
+    reserved = dict(pool.budget.reserved)
+    with pytest.raises(Unavailable, match="cannot be read"):
+        _ = [progress async for progress in slow]
+    assert (dict(pool.budget.reserved), pool.get("new").is_serving) == (reserved, True)
+    assert len([engine for engine in engines.started if engine.load]) == 1
+
+
+async def test_a_name_can_be_used_again_while_its_first_model_goes(
+    make_pool: MakePool, engines: FakeEngines, fake_folder: Path
+) -> None:
+    """What the first one gives back is not taken from the second."""
+    pool = make_pool(ModelConfig("first", path=str(fake_folder)), model_folders=(str(fake_folder.parent),))
+    first = asyncio.create_task(to_its_end(pool, "new", str(fake_folder)))
+    await asyncio.sleep(0)
+    unloading = asyncio.create_task(pool.unload("new", force=True))
+    with pytest.raises(Unavailable):
+        await first
+    async with asyncio.timeout(5):
+        while not await loaded(pool, "new", str(fake_folder)):
+            pass
+    await unloading
+    model = pool.get("new")
+    assert (model.is_serving, dict(pool.budget.reserved)) == (True, {"new": model.reserved_bytes})
+
+
+async def test_a_load_of_a_known_model_may_say_again_what_it_is(
+    make_pool: MakePool, engines: FakeEngines, fake_folder: Path
+) -> None:
+    """By its path in any form; another source or revision is refused, by a dry run too."""
+    pool = make_pool(
+        ModelConfig("path", path=str(fake_folder), preload=False),
+        ModelConfig("repo", repo="owner/name", revision="v1", preload=False),
+        model_folders=(str(fake_folder.parent),),
+    )
+    for source in (fake_folder.name, str(fake_folder), str(fake_folder / ".." / fake_folder.name)):
+        assert await loaded(pool, "path", source)
+        assert await loaded(pool, "new", source)
+        assert (await pool.plan("path", source)).loaded
+        assert (await pool.plan("new", source)).loaded
+    for name, source, revision, field in (
+        *(("path", "owner/name", "", "source"), ("path", "/etc", "", "source")),
+        *(("path", "", "v1", "revision"), ("path", fake_folder.name, "v1", "revision")),
+        *(("repo", "", "v2", "revision"), ("repo", "owner/name", "", "revision")),
+        *(("repo", fake_folder.name, "v1", "source"), ("repo", "owner/other", "v1", "source")),
+    ):
+        for ask in (pool.plan(name, source, revision), to_its_end(pool, name, source, revision)):
+            with pytest.raises(InvalidField) as raised:
+                await ask
+            assert raised.value.field == field
+
+
+@pytest.mark.parametrize("name", ["x" * 201, "two words", "bell\a", "line\n"])
+async def test_a_name_that_nobody_could_read_is_refused(
+    make_pool: MakePool, engines: FakeEngines, fake_folder: Path, name: str
+) -> None:
+    """It would be in every list and log from then on; one of 200 characters is not too long."""
+    pool = make_pool(ModelConfig("first", path=str(fake_folder)), model_folders=(str(fake_folder.parent),))
+    for ask in (pool.plan(name, str(fake_folder)), to_its_end(pool, name, str(fake_folder))):
+        with pytest.raises(InvalidField) as raised:
+            await ask
+        assert raised.value.field == "name"
+    assert await loaded(pool, "x" * 200, str(fake_folder))
+    assert [model.name for model in pool.models] == ["first", "x" * 200]
+
+
+async def test_a_model_that_is_unloaded_while_the_service_starts_does_not_end_it(
+    make_pool: MakePool, engines: FakeEngines, fake_folder: Path
+) -> None:
+    """Before its turn, or while it is loaded; the others come, and it too when somebody asks for it."""
+    pool = make_pool(*(ModelConfig(name, path=str(fake_folder)) for name in "abc"))
+    starting = asyncio.create_task(pool.start())
+    async with asyncio.timeout(LOAD_S):
+        while pool.get("a").state is not ModelState.LOADING:
+            await pool.get("a").changed()
+        await asyncio.gather(*(pool.unload(name, force=force) for name, force in (("a", False), ("b", True))))
+        await starting
+    assert [model.is_serving for model in pool.models] == [False, False, True]
+    assert [model.is_available for model in pool.models] == [True, True, True]
+    async with pool.lease("a") as model:
+        assert model.is_serving
+
+
+async def test_the_load_itself_does_not_use_the_model(
+    make_pool: MakePool, engines: FakeEngines, fake_folder: Path
+) -> None:
+    """Once it is ready, nobody does; and it is there nevertheless when that is told."""
+    pool = make_pool(ModelConfig("a", path=str(fake_folder), preload=False, ttl_s=0.001))
+    async for progress in pool.load("a"):
+        seen = pool.get("a").snapshot()
+        assert seen.in_use == (progress.stage is not Stage.READY)
+    assert (progress.stage, seen.state) == (Stage.READY, ModelState.READY)
+
+
+def write_broken(folder: Path, like: Path) -> Path:
+    """Write what looks like a model until its weights are read."""
+    shutil.copytree(like, folder)
+    (folder / "model.safetensors").write_bytes(b"x" * 100)
+    return folder
+
+
+async def to_its_end(pool: ModelPool, name: str, source: str, revision: str = "") -> list[LoadProgress]:
+    return [progress async for progress in pool.load(name, source, revision)]
+
+
+async def loaded(pool: ModelPool, name: str, source: str) -> bool:
+    """Whether a model could be loaded just now."""
+    try:
+        return (await to_its_end(pool, name, source))[-1].stage is Stage.READY
+    except Unavailable:
+        return False

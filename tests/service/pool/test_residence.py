@@ -1,20 +1,24 @@
 """A model's way into memory and out of it, with real engines."""
 
 import asyncio
+import contextlib
 import itertools
 from pathlib import Path
 
 import psutil
 import pytest
 
-from service.engine.frames import Sampling, Submit
+from service.config import ModelConfig
+from service.engine.frames import LoadLora, LoraLoaded, Sampling, Submit
 from service.errors import ModelTooLarge, SetupError, Unavailable
 from service.pool import memory as memory_module
+from service.pool.loras import LoraState
 from service.pool.model import Model
 from service.pool.pool import ModelPool
 from service.pool.progress import LoadProgress, Stage
 from service.pool.state import ModelState
 from service.pool.stream import Stream
+from tests.service.fakes import FakeEngines
 from tests.service.pool.conftest import LOAD_S, MakePool, mine
 from tests.service.pool.models import KV_BYTES, MIB, ONE, TWO, check_books, engines, tiny
 
@@ -251,6 +255,61 @@ async def test_who_asks_for_it_to_go_need_not_wait(make_pool: MakePool, tiny_mod
     async with asyncio.timeout(LOAD_S):
         await asyncio.gather(*both)
     check_books(pool)
+
+
+async def test_one_that_has_not_begun_to_load_can_be_told_to_go(
+    make_pool: MakePool, engines: FakeEngines, fake_folder: Path
+) -> None:
+    """In the same moment as it is asked for; it is unloaded then, and can be loaded again."""
+    pool = make_pool(mine(fake_folder), spare="never")
+    model = pool.get("mine")
+    for force in (True, False):
+        waiting = asyncio.create_task(pool.acquire("mine"))
+        await asyncio.sleep(0)
+        assert (model.waiting, model.state) == (1, ModelState.UNLOADED)
+        async with asyncio.timeout(5):
+            await pool.unload("mine", force=force)
+            with pytest.raises(Unavailable):
+                await waiting
+        assert (model.state, model.leaving, model.in_use) == (ModelState.UNLOADED, False, 0)
+    assert engines.started == []
+    await use(pool, "mine")
+
+
+async def test_one_that_dies_while_it_goes_is_gone(
+    make_pool: MakePool, engines: FakeEngines, fake_folder: Path
+) -> None:
+    """Though somebody still holds it: no other engine is started for that."""
+    pool = make_pool(mine(fake_folder))
+    lease = await pool.acquire("mine")
+    unloading = asyncio.create_task(pool.unload("mine"))
+    await reached(pool.get("mine"), ModelState.DRAINING)
+    engines.process.lose()
+    await asyncio.wait_for(unloading, 5)
+    assert (pool.get("mine").state, len(engines.started)) == (ModelState.UNLOADED, 1)
+    lease.release()
+    assert pool.get("mine").in_use == 0
+
+
+async def test_one_that_dies_before_its_loras_are_back_is_started_again(
+    make_pool: MakePool, engines: FakeEngines, fake_folder: Path
+) -> None:
+    """As at any other time."""
+    pool = make_pool(ModelConfig("mine", path=str(fake_folder), loras={"x": str(fake_folder)}), spare="never")
+    using = asyncio.create_task(use(pool, "mine"))
+    async with asyncio.timeout(5):
+        while not engines.started or engines.process.load is None:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+        await engines.process.heard(LoadLora)
+        engines.process.lose()
+        while len(engines.started) < 2 or engines.process.load is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await engines.process.heard(LoadLora)
+        engines.process.say(LoraLoaded("x", 4, 1.0, 100))
+        await reached(pool.get("mine"), ModelState.READY)
+        with contextlib.suppress(Unavailable):
+            await using
+    assert [lora.state for lora in pool.get("mine").loras.all] == [LoraState.READY]
 
 
 async def test_every_change_is_seen(make_pool: MakePool, tiny_model: Path) -> None:

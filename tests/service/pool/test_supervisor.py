@@ -1,6 +1,7 @@
 """What becomes of engines that die, hang or leak, with real ones."""
 
 import asyncio
+import gc
 import json
 import shutil
 import signal
@@ -12,12 +13,13 @@ import pytest
 
 from service.config import ModelConfig
 from service.engine.frames import Heartbeat, Sampling, Submit
-from service.errors import Unavailable
+from service.errors import SetupError, Unavailable
 from service.pool import deaths, residence
 from service.pool.model import Model
 from service.pool.pool import ModelPool
 from service.pool.state import ModelState
 from service.pool.stream import Stream
+from service.text.tokenizer import Tokenizer
 from tests.service.fakes import FakeEngines
 from tests.service.pool import leaky
 from tests.service.pool.conftest import LOAD_S, MakePool, load, mine
@@ -180,3 +182,39 @@ async def test_a_death_while_it_drains_is_the_end(make_pool: MakePool, tiny_mode
         await unloading
     assert lease.model.state is ModelState.UNLOADED
     check_books(pool)
+
+
+async def test_nothing_is_left_of_an_engine_that_refuses(
+    make_pool: MakePool, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the reading of its tokenizer, whose fault nobody would ask for."""
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama99"}))
+    monkeypatch.setattr(Tokenizer, "from_file", _bug)
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    with pytest.raises(SetupError, match="llama99"):
+        await load(make_pool(mine(folder)))
+    gc.collect()
+    await asyncio.sleep(0)
+    assert faults == []
+
+
+def _bug(_: object) -> None:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_one_that_is_told_to_go_as_its_engine_dies_goes(
+    make_pool: MakePool, engines: FakeEngines, fake_folder: Path, turns: int
+) -> None:
+    """However far its end has come, no other engine is started."""
+    pool = make_pool(mine(fake_folder), spare="never")
+    (await pool.acquire("mine")).release()
+    engines.process.lose()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(LOAD_S):
+        await pool.unload("mine", force=True)
+    assert pool.get("mine").state is ModelState.UNLOADED
+    assert len(engines.started) == 1

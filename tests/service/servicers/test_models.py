@@ -141,7 +141,7 @@ async def test_a_load_tells_how_it_goes(pool: Operator) -> None:
     assert fractions == sorted(set(fractions))
     assert fractions[-1] == 1
     ready = events[-1].ready
-    assert (ready.name, ready.state) == ("a", pb.MODEL_STATE_READY)
+    assert (ready.name, ready.state, ready.in_use) == ("a", pb.MODEL_STATE_READY, 0)
     assert 0 < ready.weights_bytes + ready.kv_bytes < ready.memory_bytes < TWO
     after = await pool.model("a")
     assert (after.in_use, after.memory_bytes, after.kv_tokens) == (0, ready.memory_bytes, ready.kv_tokens)

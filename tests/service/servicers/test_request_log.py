@@ -41,6 +41,13 @@ async def test_a_refused_request_is_a_line_too(service: ServiceProcess, channel:
     assert entry["error"] == "there is no model 'nobody'"
 
 
+async def test_the_lora_of_a_request_is_told(service: ServiceProcess, channel: aio.Channel) -> None:
+    """As it was asked for; that of none is nothing."""
+    await refused(answer(channel, chat_request("hi", lora="nobody", requestId="logged-lora")))
+    await answer(channel, chat_request("hi", requestId="logged-none"))
+    assert [lines(service, name)[0]["lora"] for name in ("logged-lora", "logged-none")] == ["nobody", None]
+
+
 async def test_a_line_stays_short(service: ServiceProcess, channel: aio.Channel) -> None:
     """However long the words of a caller are that go into it."""
     written = len(service.errors)
