@@ -10,6 +10,7 @@ from service.engine.head import Glance, HostHead, host_head
 from service.engine.loras import Loras
 from service.engine.nucleus import Logits
 from service.engine.patches import suit_cpu
+from service.engine.rotary import share_angles
 from service.engine.sequence import LayerCache
 
 
@@ -26,6 +27,7 @@ class Forward:
         self._head: HostHead | None = None
         if mx.default_device() == mx.cpu:
             suit_cpu(model)
+            share_angles(model)
             self._head = host_head(model)
 
     def prefill(self, tokens: mx.array, cache: list[LayerCache], loras: Items[int] = ()) -> None:

@@ -142,15 +142,8 @@ class Engine:
         self._process.kill()
 
     async def stop(self) -> int:
-        """End the process, by force where it does not end by itself; its exit code, negative for a signal.
-
-        One that nobody waits for any more is ended at once: it would outlive the service if it hung.
-        """
-        try:
-            return await self._process.stop()
-        except asyncio.CancelledError:
-            self._process.kill()
-            raise
+        """End the process, by force where it does not end by itself; its exit code, negative for a signal."""
+        return await self._process.stop()
 
     async def _answer(self, name: str, command: LoadLora | UnloadLora) -> LoraAnswer:
         answer: asyncio.Future[LoraAnswer] = asyncio.get_running_loop().create_future()

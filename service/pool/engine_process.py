@@ -4,6 +4,7 @@ import asyncio
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from typing import cast
 
@@ -61,7 +62,10 @@ class EngineProcess(asyncio.Protocol):
             self._transport.write(pack(command))
 
     async def stop(self) -> int:
-        """End the process, by force if it does not end by itself; its exit code, negative for a signal."""
+        """End the process, by force if it does not end by itself; its exit code, negative for a signal.
+
+        One that nobody waits for any more is ended at once: it would outlive the service if it hung.
+        """
         self.send(Shutdown())
         try:
             async with asyncio.timeout(_STOP_S):
@@ -70,6 +74,9 @@ class EngineProcess(asyncio.Protocol):
             self.kill()
             return await self._ended()
         finally:
+            if self._process.poll() is None:
+                self.kill()
+                threading.Thread(target=self._process.wait, daemon=True).start()  # else it would stay as a zombie
             if self._transport is not None:
                 self._transport.close()
 

@@ -263,6 +263,7 @@ class ModelPool:
             self._spare.review()
         if model.name in self._residences and self._roster.review(model):
             self._forget(model)
+            self._changed()
             return
         serving = (model.is_serving, model.is_available)
         if serving != self._serving.get(model.name, (False, not model.awaited)):

@@ -28,13 +28,13 @@ class HealthServicer(pb_grpc.HealthServicer):  # type: ignore[misc] # the librar
         self._changed = asyncio.Event()
 
     def update(self, serving: Mapping[str, bool]) -> None:
-        """Take the state of names; those that watch hear of it."""
-        self._serving.update(serving)
+        """Take the state of all names that there are; those that watch hear of it."""
+        self._serving = dict(serving)
         self._changed.set()
         self._changed = asyncio.Event()
 
     async def Check(self, request: pb.HealthCheckRequest, context: Context) -> pb.HealthCheckResponse:  # noqa: N802 - the wire's name
-        """See grpc.health.v1. NOT_FOUND for a name that was never told."""
+        """See grpc.health.v1. NOT_FOUND for a name that there is not."""
         if request.service not in self._serving:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no service {request.service!r}")
         return _Response(status=self._status(request.service))

@@ -53,6 +53,17 @@ async def test_check_does_not_know_other_names(stub: pb_grpc.HealthStub) -> None
     assert error.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+async def test_a_name_that_is_told_no_more_is_gone(health: HealthServicer, stub: pb_grpc.HealthStub) -> None:
+    """As the model is whose name it was."""
+    watch = stub.Watch(request("a"))
+    assert (await watch.read()).status == SERVING
+    health.update({"b": True})
+    assert (await watch.read()).status == UNKNOWN
+    with pytest.raises(aio.AioRpcError) as error:
+        await stub.Check(request("a"))
+    assert error.value.code() is grpc.StatusCode.NOT_FOUND
+
+
 async def test_watch_tells_each_change_once(health: HealthServicer, stub: pb_grpc.HealthStub) -> None:
     """A watcher hears the state and then its changes; being told the same again is none."""
     watch = stub.Watch(request("a"))
