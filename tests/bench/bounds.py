@@ -47,7 +47,7 @@ def products(model: Module, rows: int) -> Iterator[None]:
         results = [inputs[weight.shape[1]] @ weight.T for weight in weights]
         mx.eval(results if on_host else [*results, mx.array(hidden) @ embedding.T])
         if head is not None and on_host:
-            head(hidden)
+            head.glance(hidden)
         yield
 
 
