@@ -1,7 +1,8 @@
 """`python -m tests.bench.bounds`: what part of a step is the model's matrix products, which both sides have alike.
 
-A line of the benchmarks that compares with the library cannot come out above what is left when these are taken away.
-All sides run in this process, in turn; the service, its frames and the client are not in it.
+Where they are most of a step, as in smollm2, little is left to be faster in. In a very small model other things weigh
+more, and the figure says nothing. All sides run in this process, in turn; the service, its frames and the client are
+not in it.
 """
 
 import argparse
