@@ -14,7 +14,8 @@ from tests.bench.rounds import alternate
 from tests.bench.sides.pool_service import PoolClient, PoolService
 
 _STREAMS = 4
-_BEFORE_S = 4.0
+_BEFORE_S, _BEFORE_ANSWERS = 4.0, 2
+"""How long the streams run before, and how many answers of each: joining is a part of what both sides measure."""
 _MINE, _OTHER = "mine", "other"
 
 
@@ -37,6 +38,8 @@ def measure(bench: Bench) -> list[Result]:
         async with PoolClient(service.address) as operator:
             streams = asyncio.gather(*(stream(client) for _ in range(_STREAMS)), return_exceptions=True)
             await asyncio.sleep(_BEFORE_S)
+            while len(answers) < _STREAMS * _BEFORE_ANSWERS and not streams.done():  # noqa: ASYNC110 - rarely looked
+                await asyncio.sleep(0.1)
             restart = asyncio.create_task(operator.restarted(_OTHER))
             await asyncio.sleep(0)
             service.engine_of(_OTHER).kill()
