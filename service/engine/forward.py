@@ -6,6 +6,7 @@ import mlx.core as mx
 import numpy as np
 from mlx.nn.layers.base import Module
 
+from service.engine.blocked_linear import use_blocks
 from service.engine.head import Glance, HostHead, host_head
 from service.engine.loras import Loras
 from service.engine.nucleus import Logits
@@ -28,6 +29,7 @@ class Forward:
         if mx.default_device() == mx.cpu:
             suit_cpu(model)
             share_angles(model)
+            use_blocks(model)
             self._head = host_head(model)
 
     def prefill(self, tokens: mx.array, cache: list[LayerCache], loras: Items[int] = ()) -> None:

@@ -10,12 +10,13 @@ import numpy.typing as npt
 from mlx.nn.layers.base import Module
 from mlx_lm.models.cache import make_prompt_cache
 
+from service.engine.blocks import block_of
 from service.engine.nucleus import Logits
 
 _BLOCK = 2048
 """Tokens of the vocabulary at a time: what is computed of them is still in the processor's cache when it is turned."""
 _SMALL = 4096
-"""Numbers in the hidden states up to which BLAS profits: with more, it is bound by arithmetic in either form."""
+"""Numbers in the hidden states up to which BLAS profits without small blocks: with more, it is bound by arithmetic."""
 _FOLD = 32
 """Tokens of a block that are compared at a time, so that NumPy's inner loop is a long one."""
 _MANY = 8
@@ -49,7 +50,7 @@ class HostHead:
     """Multiplies by the output head's weights where they lie.
 
     BLAS is two to ten times as fast with the vocabulary as the long side of the result as it is in the form that a
-    model asks for, (rows, vocabulary).
+    model asks for, (rows, vocabulary), and twice as fast again in small blocks, where it has them.
     """
 
     def __init__(self, weights: npt.NDArray[np.float32]) -> None:
@@ -60,7 +61,8 @@ class HostHead:
 
     def suits(self, rows: int) -> bool:
         """Whether it is faster than MLX for so many rows."""
-        return rows * len(self._weights[0]) <= _SMALL
+        width = len(self._weights[0])
+        return rows * width <= _SMALL or block_of(_BLOCK, width, rows) > 0
 
     def __call__(self, hidden: npt.NDArray[np.float32]) -> Logits:
         """Logits of shape (rows, vocabulary) after hidden states of shape (rows, width), until the next call."""
@@ -105,11 +107,16 @@ class HostHead:
         rows, vocabulary = len(hidden), len(self._weights)
         if len(self._turned) < vocabulary * rows:
             self._turned = np.empty(vocabulary * rows, np.float32)
+        columns = np.ascontiguousarray(hidden.T)
         for start in range(0, vocabulary, _BLOCK):
             block = self._weights[start : start + _BLOCK]
             place = 0 if in_place else start * rows
             turned = self._turned[place : place + len(block) * rows].reshape(-1, rows)
-            yield start, np.dot(block, hidden.T, out=turned)
+            if size := block_of(len(block), len(columns), rows):
+                np.matmul(block.reshape(-1, size, len(columns)), columns, out=turned.reshape(-1, size, rows))
+            else:
+                np.dot(block, hidden.T, out=turned)
+            yield start, turned
 
 
 def host_head(model: Module) -> HostHead | None:

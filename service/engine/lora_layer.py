@@ -10,6 +10,7 @@ from mlx.nn.layers.linear import Linear
 from mlx.nn.layers.quantized import QuantizedLinear
 from mlx.utils import tree_flatten
 
+from service.engine.blocked_linear import BlockedLinear
 from service.engine.lora_folder import Factors, LoraError
 from service.engine.lora_selection import Selection
 from service.engine.lora_shelf import Shelf, shelf_of
@@ -62,30 +63,32 @@ class Target:
         return y
 
 
-class LoraLinear(Linear):
-    """A dense layer with LoRAs. A layer becomes one in its place, so that the model around it stays as it is."""
+class _WithLoras:
+    """A layer with LoRAs. A layer becomes one in its place, so that the model around it stays as it is."""
 
     target: Target
 
     def __call__(self, x: mx.array) -> mx.array:
-        y: mx.array = super().__call__(x)
+        y: mx.array = super().__call__(x)  # type: ignore[misc] # the layer that this is mixed into
         selection = self.target.running.selection
         return y if selection is None else self.target.add(y, x, selection)
 
 
-class LoraQuantizedLinear(QuantizedLinear):
+class LoraLinear(_WithLoras, Linear):
+    """A dense layer with LoRAs."""
+
+
+class LoraBlockedLinear(_WithLoras, BlockedLinear):
+    """A dense layer with LoRAs, whose weights are multiplied in blocks."""
+
+
+class LoraQuantizedLinear(_WithLoras, QuantizedLinear):
     """A quantised layer with LoRAs."""
 
-    target: Target
 
-    def __call__(self, x: mx.array) -> mx.array:
-        y: mx.array = super().__call__(x)  # type: ignore[no-untyped-call]
-        selection = self.target.running.selection
-        return y if selection is None else self.target.add(y, x, selection)
-
-
-_WITH_LORAS: dict[type[Module], type[LoraLinear | LoraQuantizedLinear]] = {
+_WITH_LORAS: dict[type[Module], type[LoraLinear | LoraBlockedLinear | LoraQuantizedLinear]] = {
     Linear: LoraLinear,
+    BlockedLinear: LoraBlockedLinear,
     QuantizedLinear: LoraQuantizedLinear,
 }
 _PLAIN: dict[type[Module], type[Module]] = {wrapped: plain for plain, wrapped in _WITH_LORAS.items()}
@@ -93,7 +96,7 @@ _PLAIN: dict[type[Module], type[Module]] = {wrapped: plain for plain, wrapped in
 
 def enable(layer: Module, running: Pass) -> Target:
     """Let a layer, which `check` has passed, have LoRAs."""
-    if not isinstance(layer, LoraLinear | LoraQuantizedLinear):
+    if not isinstance(layer, _WithLoras):
         layer.__class__ = _WITH_LORAS[type(layer)]
         layer.target = Target(running)
     target: Target = layer.target
@@ -102,7 +105,7 @@ def enable(layer: Module, running: Pass) -> Target:
 
 def disable(layer: Module) -> None:
     """Make a layer what it was before."""
-    if isinstance(layer, LoraLinear | LoraQuantizedLinear):
+    if isinstance(layer, _WithLoras):
         del layer.target
         layer.__class__ = _PLAIN[type(layer)]  # type: ignore[assignment]
 

@@ -8,6 +8,7 @@ import pytest
 from mlx.nn.layers.base import Module
 from mlx_lm.models.cache import make_prompt_cache
 
+from service.engine import blocks
 from service.engine.forward import Forward
 from service.engine.head import HostHead
 from tests import tiny
@@ -26,6 +27,13 @@ def logits_of(model: Module, tokens: list[list[int]]) -> Any:
     return np.array(mx.stack(rows))
 
 
+@pytest.fixture(params=[False, True])
+def small_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With and without a BLAS that is fast in small blocks: the numbers are the same."""
+    monkeypatch.setattr(blocks, "are_fast", lambda: request.param)
+
+
+@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("make", [*MODELS.values(), tied])
 @pytest.mark.parametrize("rows", [1, 3])
 def test_rows_have_the_logits_of_the_model(make: Any, rows: int) -> None:
@@ -38,6 +46,7 @@ def test_rows_have_the_logits_of_the_model(make: Any, rows: int) -> None:
     np.testing.assert_allclose(logits, logits_of(model, tokens), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("rows", [1, 2, 5, 40])
 @pytest.mark.parametrize("vocabulary", [3, 2048, 5000])
 def test_the_head_is_a_product(rows: int, vocabulary: int) -> None:
