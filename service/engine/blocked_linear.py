@@ -8,6 +8,8 @@ from service.engine.blocks import are_fast, block_of
 
 _FEWEST_WEIGHTS = 1 << 18
 """Weights of a layer from which on it pays to turn its input and its output."""
+_MOST_ROWS = 32
+"""Rows up to which it pays: with more, the blocks are too short."""
 
 
 class BlockedLinear(Linear):
@@ -16,7 +18,7 @@ class BlockedLinear(Linear):
     def __call__(self, x: mx.array) -> mx.array:
         outputs, width = self.weight.shape
         rows = x.size // width
-        block = block_of(outputs, width, rows) if x.dtype == mx.float32 else 0
+        block = block_of(outputs, width, rows) if rows <= _MOST_ROWS and x.dtype == mx.float32 else 0
         if not block:
             plain: mx.array = super().__call__(x)
             return plain

@@ -1,8 +1,7 @@
-"""`python -m tests.bench.bounds`: what part of a step is the model's matrix products, which both sides have alike.
+"""`python -m tests.bench.bounds`: a step of the engine and of the library, beside the model's matrix products alone.
 
-Where they are most of a step, as in smollm2, little is left to be faster in. In a very small model other things weigh
-more, and the figure says nothing. All sides run in this process, in turn; the service, its frames and the client are
-not in it.
+The products are those of the library's step, one after the other, as it has MLX multiply them. All sides run in this
+process, in turn; the service, its frames and the client are not in it.
 """
 
 import argparse
@@ -22,7 +21,6 @@ from mlx.nn.layers.linear import Linear
 from mlx_lm.generate import BatchGenerator, generation_stream
 
 from service.engine.frames import Sampling, Submit
-from service.engine.head import host_head
 from service.engine.limits import Limits
 from service.engine.loader import load
 from service.engine.memory import Footprint
@@ -37,18 +35,12 @@ _MARK = "MLX_GRPC_BENCH_BOUNDS"
 
 
 def products(model: Module, rows: int) -> Iterator[None]:
-    """The products of a step with all weights, by MLX; with the head's where our engine computes it."""
+    """The products of a step with all weights, the head's too."""
     weights = [layer.weight for layer in model.modules() if isinstance(layer, Linear)]  # type: ignore[no-untyped-call]
+    weights.append(model.model.embed_tokens.weight)
     inputs = {width: mx.random.normal((rows, width)) for width in {weight.shape[1] for weight in weights}}
-    embedding = model.model.embed_tokens.weight
-    head = host_head(model)
-    hidden = np.random.default_rng(0).standard_normal((rows, embedding.shape[1]), np.float32)
-    on_host = head is not None and head.suits(rows)
     while True:
-        results = [inputs[weight.shape[1]] @ weight.T for weight in weights]
-        mx.eval(results if on_host else [*results, mx.array(hidden) @ embedding.T])
-        if head is not None and on_host:
-            head.glance(hidden)
+        mx.eval([inputs[weight.shape[1]] @ weight.T for weight in weights])
         yield
 
 
