@@ -49,3 +49,20 @@ def test_padding_counts_where_a_short_row_joins_long_ones(plain: Module) -> None
     engine.run()
     assert engine.processed[2][-1] == 1000
     assert len(engine.processed[2]) == len(set(engine.processed[2])), "its prompt was processed more than once"
+
+
+def test_one_more_is_admitted_where_those_that_run_can_grow(plain: Module, caplog: pytest.LogCaptureFixture) -> None:
+    """Else it waits: it would be put back before it had got far."""
+    budget = Footprint.of(plain).bytes(400) * 2
+    for longer, together in ((200, 2), (380, 1)):
+        engine = Engine(plain, max_running=8, kv_bytes=budget)
+        engine.submit(0, [1] * longer, max_tokens=20)
+        engine.step()
+        engine.submit(1, [2] * longer, max_tokens=20)
+        most = 0
+        with caplog.at_level("INFO"):
+            while not engine.scheduler.is_idle:
+                engine.step()
+                most = max(most, len(engine.scheduler._batch))
+        assert most == together
+    assert not any("put back" in message for message in caplog.messages)

@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from service.config import ModelConfig
-from service.engine.frames import Cleared, Row, Sampling, Submit
+from service.engine.frames import Cleared, LoadLora, LoraLoaded, Row, Sampling, Submit
 from service.errors import QueueFull, SetupError, Unavailable
 from service.pool.engine_process import EngineProcess
 from service.pool.facts import ModelFacts
@@ -238,6 +238,19 @@ async def test_an_engine_is_told_how_much_memory_it_has(
     assert sent is not None
     assert (sent.kv_bytes, sent.prefix_bytes) == told
     assert (sent.folder, sent.max_running, sent.prefill_chunk) == (str(fake_folder), 3, 9)
+
+
+async def test_a_lora_is_listed_once_it_is_loaded(
+    make_pool: MakePool, engines: FakeEngines, fake_folder: Path, tmp_path: Path
+) -> None:
+    """While it is loaded nobody may ask for it, so nobody is told of it."""
+    model = await load(make_pool(mine(fake_folder)))
+    loading = asyncio.create_task(model.loras.load("l", str(tmp_path)))
+    await engines.process.heard(LoadLora)
+    assert model.snapshot().loras == ()
+    engines.process.say(LoraLoaded("l", 8, 2.0, 1000))
+    await loading
+    assert model.snapshot().loras == ("l",)
 
 
 async def test_those_that_run_leave_the_queue_to_others(
