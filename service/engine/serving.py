@@ -64,8 +64,8 @@ def serve(channel: Channel) -> None:
     # What the libraries have made is here to stay: a collection that looked at it would take tens of milliseconds.
     gc.collect()
     gc.freeze()
-    channel.send(loaded)
     try:
+        channel.send(loaded)
         _run(scheduler, compiler, channel)
     finally:
         compiler.stop()

@@ -316,8 +316,8 @@ class LoadModelRequest(_message.Message):
     name: _builtins.str
     """Its alias. One that is not known needs a source, and is known from then on."""
     source: _builtins.str
-    """Where it comes from: a folder or a GGUF file inside the folders that the server allows, or a Hugging Face repository,
-    written owner/name. Empty for a model that is known.
+    """Where it comes from: a folder or a GGUF file inside the folders that the server allows; a Hugging Face repository,
+    written owner/name, or a GGUF file of one, owner/name/file.gguf; or built-in. Empty for a model that is known.
     """
     pin: _builtins.bool
     """Whether it is pinned as well."""
