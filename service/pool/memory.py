@@ -48,11 +48,13 @@ class Memory:
         Raises ModelTooLarge for what can never fit beside the models that are pinned.
         """
         self._check(model, needed)
+        if self._turn.locked():
+            report(self._wait(needed))
         async with self._turn:
             began = time.monotonic()
             while not self.budget.reserve(model.name, needed):
                 self._check(model, needed)
-                report(LoadProgress(Stage.WAITING, self.budget.free, needed))
+                report(self._wait(needed))
                 now = time.monotonic()
                 loaded_by = now - PATIENCE_S if now - began >= PATIENCE_S else None
                 for victim in self._victims(model, needed, loaded_by) or ():
@@ -130,6 +132,9 @@ class Memory:
             victims.append(other)
             missing -= other.reserved_bytes
         return victims if missing <= 0 else None
+
+    def _wait(self, needed: int) -> LoadProgress:
+        return LoadProgress(Stage.WAITING, self.budget.free, needed)
 
     async def _news(self) -> None:
         """Wait until something has changed, or for a part of the patience."""

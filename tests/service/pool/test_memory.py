@@ -72,7 +72,6 @@ async def test_as_few_go_as_have_to(world: World) -> None:
     for name, used in (("new", 3.0), ("old", 1.0), ("middle", 2.0)):
         world.add(name, 3, used)
     await world.memory.reserve(world.add("a"), 5, lambda _: None)
-    assert world.evicted == ["old", "middle"][: len(world.evicted)]
     assert world.evicted == ["old", "middle"]
     world.models[0].active = 1
     late = world.ask(world.add("b"), 8)
@@ -139,13 +138,14 @@ async def test_those_in_use_go_only_after_a_while(world: World, monkeypatch: pyt
 
 
 async def test_who_waits_is_told_what_is_missing(world: World) -> None:
-    """How much is free of what it needs."""
+    """How much is free of what it needs, also while it is another one's turn."""
     world.add("held", 8).active = 1
     told: list[LoadProgress] = []
-    waiting = world.ask(world.add("a"), 5, told.append)
+    waiting = [world.ask(world.add("a"), 5, told.append), world.ask(world.add("b"), 6, told.append)]
     await asyncio.sleep(0.01)
-    assert told[0] == LoadProgress(Stage.WAITING, 2, 5)
-    waiting.cancel()
+    assert told == [LoadProgress(Stage.WAITING, 2, 5), LoadProgress(Stage.WAITING, 2, 6)]
+    for one in waiting:
+        one.cancel()
 
 
 async def test_a_plan_says_who_would_go(world: World) -> None:
