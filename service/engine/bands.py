@@ -9,12 +9,11 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 import mlx.core as mx
-from mlx.nn.layers.base import Module
 from mlx_lm.models import base
 from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
 
 from service.engine.patches import replace
-from service.engine.probe import shares
+from service.engine.probe import Probe
 from service.engine.sequence import LayerCache
 
 _ATTENTION = "scaled_dot_product_attention"
@@ -72,15 +71,16 @@ def attention(
     return mx.concatenate([_library_attention(q, k, v, None, scale, m, sinks) for q, k, v, m in bands])
 
 
-def enable(model: Module) -> bool:
-    """Teach a model's attention about bands; whether it has understood.
+def enable(probe: Probe) -> bool:
+    """Teach the attention of the probe's model about bands; whether it has understood.
 
     Families that compute attention in a way of their own, or keep other state than keys and values, do not.
     """
+    model = probe.model
     if not all(type(layer) in {KVCache, RotatingKVCache} for layer in make_prompt_cache(model)):
         return False
     patched = replace(model, _ATTENTION, {_library_attention, attention}, attention)
-    if patched and shares(model, _banded):
+    if patched and probe.shares(_banded):
         return True
     for module in patched:
         setattr(module, _ATTENTION, _library_attention)

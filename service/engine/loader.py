@@ -135,8 +135,9 @@ def _suit_device(model: Module) -> None:
         return
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if 4 * _parameters(model) <= _FLOAT32_SHARE * installed:
+        model.set_dtype(mx.float32)  # scales of 16 bits would take five times as long to multiply, and round
         dequantize_model(model)
-        model.set_dtype(mx.float32)
+        model.set_dtype(mx.float32)  # what has other scales becomes bfloat16
 
 
 def _parameters(model: Module) -> int:

@@ -24,7 +24,7 @@ from service.engine.memory import Footprint
 from service.engine.places import Places
 from service.engine.prefill import Prefill
 from service.engine.prefixes import Prefixes
-from service.engine.probe import shares
+from service.engine.probe import Probe
 from service.engine.room import Room
 from service.engine.running import Running
 from service.engine.scores import Scores
@@ -54,10 +54,11 @@ class Scheduler:
     def __init__(self, model: Module, limits: Limits, footprint: Footprint, compiler: Compiler | None = None) -> None:
         """Without a `compiler`, requests with a grammar fail."""
         self._forward = Forward(model)
-        banded = bands.enable(model)
+        probe = Probe(model)
+        banded = bands.enable(probe)
         # Caches that cannot merge (quantised, chunked ones), and models that compute something else of merged ones than
         # of each alone, run one sequence at a time.
-        can_batch = can_merge(make_prompt_cache(model)) and shares(model, merge)
+        can_batch = can_merge(make_prompt_cache(model)) and probe.shares(merge)
         if not can_batch:
             logger.warning("this model's sequences cannot share a batch, so that one runs at a time")
         self._max_running = limits.max_running if can_batch else 1

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from tests.bench.client.answer import Answer
 from tests.bench.client.over_grpc import GrpcClient, generate
 from tests.bench.client.over_http import HttpClient
-from tests.bench.models import Model, without_end
+from tests.bench.models import Model, for_library_server
 from tests.bench.sides.baseline import Baseline
 from tests.bench.sides.library_server import LibraryServer
 from tests.bench.sides.servers import Servers
@@ -34,9 +34,9 @@ class Bench:
         self._bypass = bypass
 
     @cached_property
-    def without_end(self) -> Path:
-        """The model's folder, copied without an end-of-sequence token."""
-        return without_end(self.model.folder, self._scratch / f"{self.model.name}-without-end")
+    def library_folder(self) -> Path:
+        """The model's folder as the library's server gets it: in float32, without an end-of-sequence token."""
+        return for_library_server(self.model.folder, self._scratch / f"{self.model.name}-for-library")
 
     @cached_property
     def baseline(self) -> Baseline:
@@ -50,8 +50,8 @@ class Bench:
 
     @cached_property
     def library_server(self) -> LibraryServer:
-        """The library's server, on a model without an end."""
-        server = LibraryServer(self.without_end)
+        """The library's server, on the same model."""
+        server = LibraryServer(self.library_folder)
         self.run(HttpClient(server.address).listening())
         return server
 

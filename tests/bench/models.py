@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -46,9 +45,11 @@ def tiny(scratch: Path) -> Model:
 MODELS: Mapping[str, Callable[[Path], Model]] = {"tiny": tiny, "smollm2": smollm2}
 
 
-def without_end(folder: Path, target: Path) -> Path:
-    """Copy a model to `target` with no end-of-sequence token, for a server that cannot be told to ignore it."""
-    shutil.copytree(folder, target)
+def for_library_server(folder: Path, target: Path) -> Path:
+    """Copy a model to `target` for a server that can neither be told to compute in float32 nor to ignore the end."""
+    forms = ("--dequantize", "--dtype", "float32")
+    paths = ("--hf-path", str(folder), "--mlx-path", str(target))
+    subprocess.run([sys.executable, "-m", "mlx_lm", "convert", *paths, *forms], check=True, stdout=subprocess.DEVNULL)
     for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
         file = target / name
         if file.exists():

@@ -10,6 +10,7 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from service.engine import bands
 from service.engine.batch import merge
+from service.engine.probe import Probe
 from service.engine.sequence import LayerCache
 from tests.service.engine.models import MODELS, VOCAB, Unmergeable, Wrapped, wide
 
@@ -35,7 +36,7 @@ def banded(caches: list[list[LayerCache]]) -> list[Any]:
 def test_bands_change_no_logits(kind: str) -> None:
     """Over many steps, past the windows and the growth of the caches, each row has the logits that it has alone."""
     model = MODELS[kind]()
-    assert bands.enable(model)
+    assert bands.enable(Probe(model))
     alone = [prefilled(model, length) for length in LENGTHS]
     together = banded([prefilled(model, length) for length in LENGTHS])
     tokens = [1] * len(LENGTHS)
@@ -48,8 +49,8 @@ def test_bands_change_no_logits(kind: str) -> None:
 
 def test_a_state_that_is_no_keys_and_values_has_no_bands() -> None:
     """Nor have caches of another kind."""
-    assert not bands.enable(MODELS["mamba"]())
-    assert not bands.enable(Unmergeable(wide()))
+    assert not bands.enable(Probe(MODELS["mamba"]()))
+    assert not bands.enable(Probe(Unmergeable(wide())))
 
 
 class Careless(Wrapped):
@@ -72,6 +73,6 @@ def test_a_model_that_does_not_understand_is_left_as_it_was(make: type[Wrapped])
     """It is found out before a request meets it."""
     inner = MODELS["llama"]()
     setattr(llama_module, NAME, bands._library_attention)
-    assert not bands.enable(make(inner))
+    assert not bands.enable(Probe(make(inner)))
     assert getattr(llama_module, NAME) is bands._library_attention
-    assert bands.enable(inner)
+    assert bands.enable(Probe(inner))

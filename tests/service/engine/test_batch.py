@@ -12,6 +12,7 @@ from service.engine import bands
 from service.engine.batch import Band, Batch, can_merge
 from service.engine.forward import Forward
 from service.engine.frames import Sampling, Submit
+from service.engine.probe import Probe
 from service.engine.sequence import Sequence
 from tests.service.engine.models import GREEDY, Wrapped, alone, llama
 
@@ -36,7 +37,7 @@ class Spoilt(Wrapped):
 
 def batch_of(model: Module) -> Batch:
     """Make an empty batch."""
-    return Batch(Forward(model), banded=bands.enable(model))
+    return Batch(Forward(model), banded=bands.enable(Probe(model)))
 
 
 def prefilled(model: Module, seq: int, prompt: list[int], sampling: Sampling = GREEDY, **more: Any) -> Band:

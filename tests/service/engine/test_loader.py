@@ -151,6 +151,25 @@ def test_weights_are_dense_on_the_cpu(tmp_path: Path) -> None:
     assert loaded.weights_bytes == sum(value.nbytes for value in tiny.parameters(dense).values())
 
 
+@pytest.mark.skipif(mx.default_device() == mx.gpu, reason="on the GPU weights stay as they are")
+@pytest.mark.parametrize("mode", ["affine", "mxfp4"])
+def test_packed_weights_are_not_rounded_once_more(mode: str, tmp_path: Path) -> None:
+    """What 16-bit scales make of them is computed in float32."""
+    tiny.llama(tmp_path / "model")
+    model, config = load_model(tmp_path / "model")
+    model.set_dtype(mx.float16)
+    _, packed = quantize_model(model, config, group_size=32, bits=4, mode=mode)
+    save_model(tmp_path / "model", model)
+    save_config(packed, tmp_path / "model" / "config.json")
+    layer = model.layers[0].self_attn.q_proj
+    biases = layer.biases.astype(mx.float32) if mode == "affine" else None
+    scales = layer.scales.astype(mx.float32) if mode == "affine" else layer.scales
+    exact = mx.dequantize(layer.weight, scales, biases, 32, 4, mode).astype(mx.float32)
+    made, _ = load(tmp_path / "model", tmp_path)
+    assert {value.dtype for value in tiny.parameters(made).values()} == {mx.float32}
+    assert mx.array_equal(made.layers[0].self_attn.q_proj.weight, exact)
+
+
 def test_it_tells_how_far_it_is(folder: Path, tmp_path: Path) -> None:
     """Fractions of the weights from none to all, then the first steps."""
     told: list[Loading] = []

@@ -8,7 +8,7 @@ from mlx.nn.layers.base import Module
 from mlx_lm.models import gpt_bigcode
 
 from service.engine.batch import merge
-from service.engine.probe import shares
+from service.engine.probe import Probe
 from tests.service.engine.models import MODELS, VOCAB, Engine, Wrapped, alone
 
 
@@ -40,18 +40,18 @@ class Rough(Wrapped):
 @pytest.mark.parametrize("kind", MODELS)
 def test_rows_of_each_kind_share(kind: str) -> None:
     """With the library's merged caches."""
-    assert shares(MODELS[kind](), merge)
+    assert Probe(MODELS[kind]()).shares(merge)
 
 
 def test_rounding_is_no_difference_in_a_rough_type() -> None:
     """Half precision differs with the shape of a batch, and is right all the same."""
-    assert shares(Rough(MODELS["llama"]()), merge)
+    assert Probe(Rough(MODELS["llama"]())).shares(merge)
 
 
 def test_a_model_that_cannot_be_batched_runs_one_by_one() -> None:
     """Each gets its answer."""
     model = bigcode()
-    assert not shares(model, merge)
+    assert not Probe(model).shares(merge)
     engine = Engine(model)
     prompts = [[1, 2, 3], [4, 5], [6, 7, 8, 9]]
     for seq, prompt in enumerate(prompts):
