@@ -9,15 +9,12 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models import base
 from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
 
+from service.engine.attention import NAME, library, plain
 from service.engine.patches import replace
 from service.engine.probe import Probe
 from service.engine.sequence import LayerCache
-
-_ATTENTION = "scaled_dot_product_attention"
-_library_attention = base.scaled_dot_product_attention
 
 
 class Banded:
@@ -65,10 +62,10 @@ def attention(
 ) -> mx.array:
     """mlx-lm's attention, which also takes bands."""
     if not isinstance(keys, Banded):
-        return _library_attention(queries, keys, values, cache, scale, mask, sinks)
+        return plain(queries, keys, values, cache, scale, mask, sinks)
     masks = mask.parts if isinstance(mask, Banded) else [mask] * len(keys.parts)
     bands = zip(cache.split(queries), keys.parts, values.parts, masks, strict=True)
-    return mx.concatenate([_library_attention(q, k, v, None, scale, m, sinks) for q, k, v, m in bands])
+    return mx.concatenate([plain(q, k, v, None, scale, m, sinks) for q, k, v, m in bands])
 
 
 def enable(probe: Probe) -> bool:
@@ -79,11 +76,11 @@ def enable(probe: Probe) -> bool:
     model = probe.model
     if not all(type(layer) in {KVCache, RotatingKVCache} for layer in make_prompt_cache(model)):
         return False
-    patched = replace(model, _ATTENTION, {_library_attention, attention}, attention)
+    patched = replace(model, NAME, {library, plain, attention}, attention)
     if patched and probe.shares(_banded):
         return True
     for module in patched:
-        setattr(module, _ATTENTION, _library_attention)
+        setattr(module, NAME, plain)
     return False
 
 

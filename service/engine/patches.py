@@ -10,6 +10,8 @@ import mlx.core as mx
 from mlx.nn.layers.base import Module
 from mlx_lm.models import activations
 
+from service.engine import attention
+
 Function = Callable[..., Any]
 
 _library_swiglu = activations.swiglu
@@ -29,6 +31,7 @@ def replace(model: Module, name: str, old: Collection[Function], new: Function) 
 def suit_cpu(model: Module) -> None:
     """Replace what MLX's CPU build computes slowly."""
     replace(model, "swiglu", {_library_swiglu}, swiglu)
+    replace(model, attention.NAME, {attention.library}, attention.on_cpu)
 
 
 def swiglu(gate: mx.array, x: mx.array) -> mx.array:

@@ -111,19 +111,23 @@ class Prefill:
             except Exception as error:  # noqa: BLE001 - as in _try
                 done.failed += [(row, error) for row in chunk.rows if row in self._rows]
                 self.drop(set(chunk.rows))
-        self._learn(sum(sum(chunk.counts) for chunk in chunks))
+        self._learn(chunks)
         return done
 
     def doubt(self) -> None:
         """A prompt was refused for what the best time says, and will not show whether that was right: halve it."""
         self.best_token_s /= 2
 
-    def _learn(self, tokens: int) -> None:
+    def _learn(self, chunks: list[Chunk]) -> None:
+        tokens = sum(sum(chunk.counts) for chunk in chunks)
         if self._decoding or tokens < _TELLING:
             return
         token_s = (time.monotonic() - self._start) / tokens
+        for chunk in chunks:
+            for row in chunk.rows:
+                row.token_s = token_s
         self.token_s = min(token_s, self.token_s or token_s)
-        if tokens >= min(self._chunk, self._timely):
+        if tokens >= min(self._chunk, _timely(self.token_s)):
             self.best_token_s = min(token_s, self.best_token_s or token_s)
 
     def _try(self, chunk: Chunk) -> None:
@@ -170,12 +174,10 @@ class Prefill:
     def _most(self, row: Sequence) -> int:
         """The most tokens that a chunk of this row may have."""
         boundary = next((end for end in row.boundaries if end > row.prefilled), len(row.tokens))
-        return min(boundary - row.prefilled, self._timely, _SCORED if row.scores_prompt else self._chunk)
-
-    @property
-    def _timely(self) -> int:
-        """How many tokens of a prompt can be processed in the time that a part may take."""
-        return max(_SMALLEST, int(_LONGEST_S / self.token_s)) if self.token_s else self._chunk
+        chunk = _SCORED if row.scores_prompt else self._chunk
+        if token_s := max(row.token_s, self.token_s):
+            chunk = min(chunk, _timely(token_s))
+        return min(boundary - row.prefilled, chunk)
 
     def _grouped(self, rows: list[Sequence]) -> list[Chunk]:
         """Rows whose last chunks are about of one length together."""
@@ -245,6 +247,11 @@ class Prefill:
             self._rows.remove(row)
             row.cache = None
         done.ready.append(band)
+
+
+def _timely(token_s: float) -> int:
+    """How many tokens of a prompt can be processed in the time that a part may take, at this many seconds each."""
+    return max(_SMALLEST, int(_LONGEST_S / token_s))
 
 
 def _own_cache(row: Sequence) -> list[LayerCache]:

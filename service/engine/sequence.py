@@ -44,6 +44,8 @@ class Sequence:
     """Whether the other choices of its request have been made."""
     boundaries: list[int] = field(default_factory=list)
     """Lengths at which its prefill has to stop, since its cache is remembered there; ascending."""
+    token_s: float = 0.0
+    """What a token of its prompt took in its last chunk, in seconds: the more, the more come before. 0 if not known."""
     admitted: float = 0.0
     """When its first chunk began, in seconds of the monotonic clock; 0 before that."""
 

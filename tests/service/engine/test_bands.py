@@ -9,6 +9,7 @@ from mlx_lm.models import llama as llama_module
 from mlx_lm.models.cache import make_prompt_cache
 
 from service.engine import bands
+from service.engine.attention import NAME, plain
 from service.engine.batch import merge
 from service.engine.probe import Probe
 from service.engine.sequence import LayerCache
@@ -16,7 +17,6 @@ from tests.service.engine.models import MODELS, VOCAB, Unmergeable, Wrapped, wid
 
 LENGTHS = [3, 5, 40, 41, 42, 200]
 SIZES = [2, 3, 1]
-NAME = "scaled_dot_product_attention"
 
 
 def prefilled(model: Module, length: int) -> list[LayerCache]:
@@ -72,7 +72,7 @@ class Peculiar(Wrapped):
 def test_a_model_that_does_not_understand_is_left_as_it_was(make: type[Wrapped]) -> None:
     """It is found out before a request meets it."""
     inner = MODELS["llama"]()
-    setattr(llama_module, NAME, bands._library_attention)
+    setattr(llama_module, NAME, plain)
     assert not bands.enable(Probe(make(inner)))
-    assert getattr(llama_module, NAME) is bands._library_attention
+    assert getattr(llama_module, NAME) is plain
     assert bands.enable(Probe(inner))

@@ -4,7 +4,8 @@ import mlx.core as mx
 import pytest
 from mlx_lm.models import activations, llama
 
-from service.engine import patches
+from service.engine import bands, patches
+from service.engine.attention import NAME, on_cpu
 from tests.service.engine.models import MODELS
 
 
@@ -29,3 +30,4 @@ def test_it_is_put_where_a_model_looks_for_it() -> None:
     patches.suit_cpu(MODELS["llama"]())
     patches.suit_cpu(MODELS["llama"]())
     assert vars(llama)["swiglu"] is patches.swiglu
+    assert vars(llama)[NAME] in {on_cpu, bands.attention}  # the latter where a test before has taught it about bands

@@ -106,3 +106,20 @@ def test_an_engine_that_idles_by_an_abort_forgets_what_was_under_way(plain: Modu
     engine.run()
     assert engine.finish(1) == "length"
     assert engine.scheduler._prefill.best_token_s < 0.003
+
+
+def test_a_prompt_gets_the_smaller_parts_the_longer_they_take(plain: Module) -> None:
+    """Each by what its own last part took: those that come late see more tokens before them."""
+    engine = Engine(plain, prefill_chunk=256)
+    for seq in range(2):
+        engine.submit(seq, [1 + seq] * 2000)
+    for _ in range(3):
+        engine.step()
+    prefill = engine.scheduler._prefill
+    first, second = prefill.rows
+    assert first.token_s > 0
+    assert [prefill._most(row) for row in (first, second)] == [256, 256]
+    first.token_s = 0.005
+    assert [prefill._most(row) for row in (first, second)] == [80, 256]
+    first.token_s = 1.0
+    assert [prefill._most(row) for row in (first, second)] == [64, 256]
