@@ -3,7 +3,6 @@
 import gc
 import time
 from contextlib import nullcontext
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from service.engine.frames import (
 )
 from service.engine.limits import Limits
 from service.engine.loader import device_name, load
+from service.engine.pace import paced
 from service.engine.priority import lowered
 from service.engine.scheduler import Scheduler
 from service.engine.usage import rss_bytes
@@ -34,8 +34,6 @@ from service.engine.usage import rss_bytes
 _HEARTBEAT_S = 0.5
 _GAP_S = 0.004
 """Requests that were sent together are no further apart when they arrive."""
-_COMMON = ("mlx_lm.models.llama", "transformers.tokenization_utils_tokenizers")
-"""What the load of most models needs, and no module here names."""
 
 
 def serve(channel: Channel) -> None:
@@ -44,7 +42,10 @@ def serve(channel: Channel) -> None:
     if command is None:
         return
     try:
-        with lowered(command.yield_s) if command.yield_s else nullcontext():
+        with (
+            lowered(command.yield_s) if command.yield_s else nullcontext(),
+            paced(command.pace_s) if command.pace_s else nullcontext(),
+        ):
             model, loaded = load(
                 Path(command.folder),
                 Path(command.cache_dir),
@@ -55,15 +56,13 @@ def serve(channel: Channel) -> None:
             )
             compiler = Compiler(Path(loaded.tokenizer_file), loaded.stop_ids, loaded.vocab_size, channel.wake)
             scheduler = Scheduler(model, _limits(command, loaded.kv_bytes), memory.Footprint.of(model), compiler)
+            _settle()
     except ServiceGone:
         raise
     except Exception as error:  # noqa: BLE001 - a folder from elsewhere can be broken in any way; the service reports it
         channel.send(Refused(" ".join(f"{type(error).__name__}: {error}".split())))
         return
     memory.limit_buffers(loaded.kv_bytes)
-    # What the libraries have made is here to stay: a collection that looked at it would take tens of milliseconds.
-    gc.collect()
-    gc.freeze()
     try:
         channel.send(loaded)
         _run(scheduler, compiler, channel)
@@ -73,11 +72,8 @@ def serve(channel: Channel) -> None:
 
 def _await_model(channel: Channel) -> Load | None:
     """Be a spare until a model comes; None for the end."""
-    for name in _COMMON:
-        import_module(name)
     mx.eval(mx.zeros(1))  # starts the threads of the device
-    gc.collect()
-    gc.freeze()
+    _settle()
     channel.send(
         Hello(rss_bytes(), memory.room(), device_name(), mlx_version=version("mlx"), mlx_lm_version=version("mlx-lm"))
     )
@@ -91,6 +87,12 @@ def _await_model(channel: Channel) -> Load | None:
                 case _:
                     pass  # there is nothing yet that could be aborted or cleared
         channel.send(Heartbeat(rss_bytes()))
+
+
+def _settle() -> None:
+    """What the libraries have made is here to stay: a collection that looked at it would take tens of milliseconds."""
+    gc.collect()
+    gc.freeze()
 
 
 def _run(scheduler: Scheduler, compiler: Compiler, channel: Channel) -> None:

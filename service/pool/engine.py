@@ -62,10 +62,10 @@ class Engine:
         self._report: Callable[[Loading], None] = lambda _: None
 
     @classmethod
-    async def start(cls, environment: Mapping[str, str], *, background: bool = False) -> "Engine":
+    async def start(cls, environment: Mapping[str, str], *, background: bool = False, paced: bool = False) -> "Engine":
         """Start a process, see EngineProcess. Raises OSError where the machine has none to give."""
         engine = cls()
-        engine._process = await EngineProcess.start(environment, engine._receive, background=background)
+        engine._process = await EngineProcess.start(environment, engine._receive, background=background, paced=paced)
         return engine
 
     @property

@@ -61,8 +61,8 @@ class Spare:
         engine.kill()
         return None
 
-    async def take(self, *, background: bool) -> Engine:
-        """The spare, or else a new engine, which need not have said hello yet. Raises OSError.
+    async def take(self, *, background: bool, paced: bool = False) -> Engine:
+        """The spare, or else a new engine, `paced` or not, which need not have said hello yet. Raises OSError.
 
         A spare that is not ready yields to all else on the machine. Unless whoever asks does so too, in the
         `background`, it races with a new one, and the slower one is the next spare.
@@ -74,7 +74,7 @@ class Spare:
             await spare.stop()
             spare = None
         if spare is None:
-            return await Engine.start(self._environment, background=background)
+            return await Engine.start(self._environment, background=background, paced=paced)
         return spare if spare.hello.done() or background else await self._race(spare)
 
     def review(self) -> None:

@@ -15,7 +15,7 @@ from service.engine.frames import Load, Loaded, Loading
 from service.errors import SetupError, Unavailable
 from service.pool.deaths import Deaths
 from service.pool.engine import Engine
-from service.pool.engine_process import YIELD_S
+from service.pool.engine_process import PACE_S, YIELD_S
 from service.pool.facts import ModelFacts
 from service.pool.means import Means
 from service.pool.model import Model
@@ -62,8 +62,9 @@ class Supervisor:
     async def _live(self, load: Load) -> float:
         """The life of one engine; for how many seconds it was ready. Raises SetupError where it refuses the model."""
         model, busy = self._model, self._means.is_busy()
+        paced = busy and model.restarting  # a model that is wanted for the first time has somebody waiting for it
         try:
-            engine = await self._means.spare.take(background=busy)
+            engine = await self._means.spare.take(background=busy, paced=paced)
         except OSError as error:  # no process or descriptor to be had, which may pass
             self._reason = f"its engine cannot be started: {error.strerror or error}"
             log.warning(self._reason, model=model.name)
@@ -72,7 +73,7 @@ class Supervisor:
         watching = asyncio.create_task(self._watch(engine))
         tokenizer = asyncio.create_task(asyncio.to_thread(_tokenizer, model.facts, load.folder))
         try:
-            if (loaded := await self._load(engine, load, background=busy)) is not None:
+            if (loaded := await self._load(engine, _yielding(load, paced=paced) if busy else load)) is not None:
                 model.facts = await asyncio.to_thread(ModelFacts.of, model.config, loaded, await tokenizer)
                 await self._settled(engine, loaded)
                 if not engine.lost.done():
@@ -99,10 +100,10 @@ class Supervisor:
         assert model.facts is not None  # noqa: S101 - they have just been read
         log.info("model ready", model=model.name, adapter=model.facts.format.adapter.name, pid=engine.pid)
 
-    async def _load(self, engine: Engine, load: Load, *, background: bool) -> Loaded | None:
+    async def _load(self, engine: Engine, load: Load) -> Loaded | None:
         """Let an engine load the model; None from one that does not come to it."""
         log.info("loading model", model=self._model.name, folder=load.folder, pid=engine.pid)
-        engine.load(load if not background else _in_background(load), self._progress)
+        engine.load(load, self._progress)
         outcomes: list[asyncio.Future[Any]] = [engine.lost, engine.loaded]
         await asyncio.wait(outcomes, return_when=asyncio.FIRST_COMPLETED)
         return engine.loaded.result() if engine.loaded.done() else None
@@ -169,5 +170,5 @@ def _tokenizer(facts: ModelFacts | None, folder: str) -> Tokenizer | None:
     return None
 
 
-def _in_background(load: Load) -> Load:
-    return msgspec.structs.replace(load, yield_s=YIELD_S)
+def _yielding(load: Load, *, paced: bool) -> Load:
+    return msgspec.structs.replace(load, yield_s=YIELD_S, pace_s=PACE_S if paced else 0)

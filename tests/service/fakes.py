@@ -121,6 +121,7 @@ class FakeEngines:
             receive: Callable[[Event], None],
             *,
             background: bool = False,
+            paced: bool = False,
         ) -> FakeProcess:
             process = FakeProcess(receive, engines.loaded)
             engines.started.append(process)

@@ -24,6 +24,8 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     """Whether the model may bring a program of its own."""
     yield_s: float = 0.0
     """How long the load yields to other processes, in seconds."""
+    pace_s: float = 0.0
+    """How long it does so in small turns, in seconds."""
 
 
 class Abort(msgspec.Struct, frozen=True, array_like=True, tag="abort"):

@@ -19,10 +19,8 @@ def silence(engines: FakeEngines, monkeypatch: pytest.MonkeyPatch, *, first: int
     """Let the first engines say nothing, and end at once if they are to be lost."""
     start: Callable[..., object] = EngineProcess.start
 
-    async def silent(
-        environment: Mapping[str, str], receive: Callable[[Event], None], *, background: bool = False
-    ) -> FakeProcess:
-        process: FakeProcess = await start(environment, receive, background=background)  # type: ignore[misc]
+    async def silent(environment: Mapping[str, str], receive: Callable[[Event], None], **options: bool) -> FakeProcess:
+        process: FakeProcess = await start(environment, receive, **options)  # type: ignore[misc]
         if len(engines.started) <= first:
             process._receive = lambda _: None
             if lost:

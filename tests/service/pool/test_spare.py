@@ -90,8 +90,8 @@ async def test_the_loser_of_a_race_is_nobody_elses(monkeypatch: pytest.MonkeyPat
     """Where another spare is being started meanwhile, one of the two ends: no process is left without an owner."""
     start, raced, is_slow = Engine.start, asyncio.Event(), False
 
-    async def delayed(environment: Mapping[str, str], *, background: bool = False) -> Engine:
-        engine = await start(environment, background=background)
+    async def delayed(environment: Mapping[str, str], *, background: bool = False, paced: bool = False) -> Engine:
+        engine = await start(environment, background=background, paced=paced)
         if background and is_slow:
             await raced.wait()
         return engine

@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,7 @@ from service.config import ModelConfig
 from service.engine.frames import Heartbeat, Sampling, Submit
 from service.errors import SetupError, Unavailable
 from service.pool import deaths, residence
+from service.pool.engine import Engine
 from service.pool.model import Model
 from service.pool.pool import ModelPool
 from service.pool.state import ModelState
@@ -88,6 +90,32 @@ async def test_a_request_tries_again_after_a_while(
     monkeypatch.setattr(residence, "COOL_DOWN_S", 0.0)
     async with asyncio.timeout(LOAD_S), pool.lease("mine"):
         assert model.is_serving
+
+
+async def test_the_next_engine_yields_to_those_that_generate(
+    make_pool: MakePool, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In small turns; where none does, and for a model that is wanted for the first time, it does not pause."""
+    start, started = Engine.start, list[tuple[bool, bool]]()
+
+    async def noted(environment: Mapping[str, str], *, background: bool = False, paced: bool = False) -> Engine:
+        started.append((background, paced))
+        return await start(environment, background=background, paced=paced)
+
+    pool = make_pool(*(tiny(name, tiny_model) for name in "abc"), spare="never")
+    monkeypatch.setattr(Engine, "start", noted)
+    async with asyncio.timeout(2 * LOAD_S):
+        async with pool.lease("a") as dying, pool.lease("b") as other:
+            stream = other.submit(ENDLESS)
+            await stream.take()
+            started.clear()
+            async with pool.lease("c"):
+                await end_of(dying, signal.SIGKILL)
+            stream.close()
+            while other.running:
+                await other.changed()
+            await end_of(dying, signal.SIGKILL)
+    assert started == [(True, False), (True, True), (False, False)]
 
 
 async def test_an_engine_that_hangs_is_replaced(make_pool: MakePool, tiny_model: Path) -> None:
