@@ -53,6 +53,17 @@ class Block:
             raise
 
 
+@dataclass(frozen=True)
+class Reached:
+    """A step that waits until other calls' scripts have come to their blocks."""
+
+    blocks: Sequence[Block]
+
+    async def wait(self) -> None:
+        for block in self.blocks:
+            await block.reached.wait()
+
+
 class Flood:
     """A step that sends text until it is stopped."""
 
@@ -61,7 +72,7 @@ class Flood:
         self.sent = 0
 
 
-Step = Message | Failure | Block | Flood
+Step = Message | Failure | Block | Reached | Flood
 
 
 def started(request_id: str = "req-1") -> wire.ChatResponse:
@@ -200,7 +211,7 @@ class FakeService:
                     yield step
                 case Failure():
                     await _abort(context, step)
-                case Block():
+                case Block() | Reached():
                     await step.wait()
                 case Flood():
                     try:

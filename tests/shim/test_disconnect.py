@@ -67,6 +67,7 @@ async def test_leaving_cancels_a_stream_that_is_blocked_in_a_write(shim: Shim, s
     flood = Flood()
     service.script = [started(), flood]
     async with asked(shim, stream=True):
+        await eventually(lambda: flood.sent > 0)
         await asyncio.sleep(0.5)
         assert not flood.cancelled.is_set()
     await asyncio.wait_for(flood.cancelled.wait(), 1.0)

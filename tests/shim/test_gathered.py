@@ -15,6 +15,7 @@ from tests.shim.fakes import (
     Block,
     Failure,
     FakeService,
+    Reached,
     Step,
     completed,
     eventually,
@@ -92,11 +93,11 @@ async def test_it_is_one_request_with_one_name(http: httpx.AsyncClient, service:
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_prompt_that_is_refused_fails_all(http: httpx.AsyncClient, service: FakeService, stream: bool) -> None:
     """The error has its status, streamed or not, and what was begun or waits is cancelled."""
-    begun, waiting = Block(), Block()
-    service.scripts = {"a": [started(), begun], "b": [invalid("text")], "c": [waiting]}
+    begun, waiting = blocks = Block(), Block()
+    service.scripts = {"a": [started(), begun], "b": [Reached(blocks), invalid("text")], "c": [waiting]}
     response = await http.post(PATH, json=asking("a", "b", "c", stream=stream))
     assert (response.status_code, response.json()["error"]["param"]) == (400, "prompt")
-    for block in (begun, waiting):
+    for block in blocks:
         await asyncio.wait_for(block.cancelled.wait(), TIMEOUT_S)
 
 
@@ -105,7 +106,8 @@ async def test_a_prompt_that_fails_later_fails_all(http: httpx.AsyncClient, serv
     failure = Failure(grpc.StatusCode.ABORTED, "stopped")
     for stream in (False, True):
         running = Block()
-        service.scripts = {"a": [started(), text("a"), running], "b": [started(), text("b"), failure]}
+        reached = Reached([running])
+        service.scripts = {"a": [started(), text("a"), running], "b": [started(), text("b"), reached, failure]}
         response = await http.post(PATH, json=asking("a", "b", stream=stream))
         assert response.status_code == (200 if stream else 409)
         *_, last = response.text.strip().split("\n\n")
