@@ -29,6 +29,7 @@ from service.engine.frames import (
     UnloadLora,
 )
 from service.errors import ServiceError, Unavailable
+from service.pool.courtesy import NONE, Courtesy
 from service.pool.engine_process import EngineProcess
 from service.pool.queue import Queue
 from service.pool.stream import Item, Stream
@@ -62,10 +63,10 @@ class Engine:
         self._report: Callable[[Loading], None] = lambda _: None
 
     @classmethod
-    async def start(cls, environment: Mapping[str, str], *, background: bool = False, paced: bool = False) -> "Engine":
+    async def start(cls, environment: Mapping[str, str], courtesy: Courtesy = NONE) -> "Engine":
         """Start a process, see EngineProcess. Raises OSError where the machine has none to give."""
         engine = cls()
-        engine._process = await EngineProcess.start(environment, engine._receive, background=background, paced=paced)
+        engine._process = await EngineProcess.start(environment, engine._receive, courtesy)
         return engine
 
     @property

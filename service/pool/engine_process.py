@@ -9,11 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 from service.engine.frames import Command, Event, Shutdown, Unpacker, events, pack
+from service.pool.courtesy import NONE, Courtesy
 
-YIELD_S = 10.0
-"""How long a start, and a load, yields to others in the background. Where they leave it time, it takes less."""
-PACE_S = 7.0
-"""How long it does so in small turns, if it may take longer for that: there is time left to come to an end."""
 _STOP_S = 5.0
 """How long a process may take to end by itself."""
 _POLL_S = 0.01
@@ -32,23 +29,17 @@ class EngineProcess(asyncio.Protocol):
 
     @classmethod
     async def start(
-        cls,
-        environment: Mapping[str, str],
-        receive: Callable[[Event], None],
-        *,
-        background: bool = False,
-        paced: bool = False,
+        cls, environment: Mapping[str, str], receive: Callable[[Event], None], courtesy: Courtesy = NONE
     ) -> "EngineProcess":
-        """Start a process; in the `background` it yields to others until it is told to load a model.
+        """Start a process, which yields to others until it is told to load a model.
 
-        One that is `paced` takes up to four times as long where others want all cores.
         Raises OSError where the machine has none to give.
         """
         ours, theirs = socket.socketpair()
         process = None
         try:
             with theirs:
-                process = _spawn(theirs, environment, background=background, paced=paced)
+                process = _spawn(theirs, environment, courtesy)
             ours.setblocking(False)
             _, engine = await asyncio.get_running_loop().create_connection(lambda: cls(process, receive), sock=ours)
         except BaseException:  # a cancelled start too leaves nothing behind
@@ -112,12 +103,9 @@ class EngineProcess(asyncio.Protocol):
             self.lost.set_result(None)
 
 
-def _spawn(
-    theirs: socket.socket, environment: Mapping[str, str], *, background: bool, paced: bool
-) -> subprocess.Popen[bytes]:
+def _spawn(theirs: socket.socket, environment: Mapping[str, str], courtesy: Courtesy) -> subprocess.Popen[bytes]:
     """Not by the loop: uvloop forks, which holds all streams up until the memory is copied; this does not."""
-    options = ["--background", str(YIELD_S)] if background else []
-    options += ["--paced", str(PACE_S)] if paced else []
+    options = ["--background", str(courtesy.background_s), "--paced", str(courtesy.paced_s)]
     return subprocess.Popen(  # noqa: S603 - our own program
         [sys.executable, "-m", "service.engine", "--fd", str(theirs.fileno()), *options],
         pass_fds=[theirs.fileno()],

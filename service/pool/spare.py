@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 
 from service.engine.frames import Hello
+from service.pool.courtesy import BACKGROUND, Courtesy
 from service.pool.engine import Engine
 
 log = structlog.get_logger()
@@ -61,11 +62,11 @@ class Spare:
         engine.kill()
         return None
 
-    async def take(self, *, background: bool, paced: bool = False) -> Engine:
-        """The spare, or else a new engine, `paced` or not, which need not have said hello yet. Raises OSError.
+    async def take(self, courtesy: Courtesy) -> Engine:
+        """The spare, or else a new engine of this courtesy, which need not have said hello yet. Raises OSError.
 
-        A spare that is not ready yields to all else on the machine. Unless whoever asks does so too, in the
-        `background`, it races with a new one, and the slower one is the next spare.
+        A spare that is not ready yields to all else on the machine. Unless whoever asks does so too, it races with a
+        new one, and the slower one is the next spare.
         """
         async with self._starting:
             spare, self._engine = self._engine, None
@@ -74,8 +75,8 @@ class Spare:
             await spare.stop()
             spare = None
         if spare is None:
-            return await Engine.start(self._environment, background=background, paced=paced)
-        return spare if spare.hello.done() or background else await self._race(spare)
+            return await Engine.start(self._environment, courtesy)
+        return spare if spare.hello.done() or courtesy.background_s else await self._race(spare)
 
     def review(self) -> None:
         """Start a spare, or end it, where what is wanted has changed."""
@@ -119,7 +120,7 @@ class Spare:
             if self._engine is None and self._is_wanted():
                 self._not_before = loop.time() + _RETRY_S
                 try:
-                    await self._offer(await Engine.start(self._environment, background=True))
+                    await self._offer(await Engine.start(self._environment, BACKGROUND))
                 except OSError as error:
                     log.warning("a spare engine cannot be started", reason=error.strerror or str(error))
                     loop.call_later(_RETRY_S, self.review)

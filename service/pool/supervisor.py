@@ -13,9 +13,9 @@ import structlog
 
 from service.engine.frames import Load, Loaded, Loading
 from service.errors import SetupError, Unavailable
+from service.pool.courtesy import BACKGROUND, NONE, PACED, Courtesy
 from service.pool.deaths import Deaths
 from service.pool.engine import Engine
-from service.pool.engine_process import PACE_S, YIELD_S
 from service.pool.facts import ModelFacts
 from service.pool.means import Means
 from service.pool.model import Model
@@ -61,10 +61,9 @@ class Supervisor:
 
     async def _live(self, load: Load) -> float:
         """The life of one engine; for how many seconds it was ready. Raises SetupError where it refuses the model."""
-        model, busy = self._model, self._means.is_busy()
-        paced = busy and model.restarting  # a model that is wanted for the first time has somebody waiting for it
+        model, courtesy = self._model, self._courtesy()
         try:
-            engine = await self._means.spare.take(background=busy, paced=paced)
+            engine = await self._means.spare.take(courtesy)
         except OSError as error:  # no process or descriptor to be had, which may pass
             self._reason = f"its engine cannot be started: {error.strerror or error}"
             log.warning(self._reason, model=model.name)
@@ -73,7 +72,7 @@ class Supervisor:
         watching = asyncio.create_task(self._watch(engine))
         tokenizer = asyncio.create_task(asyncio.to_thread(_tokenizer, model.facts, load.folder))
         try:
-            if (loaded := await self._load(engine, _yielding(load, paced=paced) if busy else load)) is not None:
+            if (loaded := await self._load(engine, _yielding(load, courtesy))) is not None:
                 model.facts = await asyncio.to_thread(ModelFacts.of, model.config, loaded, await tokenizer)
                 await self._settled(engine, loaded)
                 if not engine.lost.done():
@@ -91,6 +90,12 @@ class Supervisor:
             finally:
                 await self._end(engine)
         return 0 if since is None else time.monotonic() - since
+
+    def _courtesy(self) -> Courtesy:
+        """What a start owes the streams of other models; a first one, for which somebody waits, does not pause."""
+        if not self._means.is_busy():
+            return NONE
+        return PACED if self._model.restarting else BACKGROUND
 
     def _open(self, engine: Engine) -> None:
         model = self._model
@@ -170,5 +175,5 @@ def _tokenizer(facts: ModelFacts | None, folder: str) -> Tokenizer | None:
     return None
 
 
-def _yielding(load: Load, *, paced: bool) -> Load:
-    return msgspec.structs.replace(load, yield_s=YIELD_S, pace_s=PACE_S if paced else 0)
+def _yielding(load: Load, courtesy: Courtesy) -> Load:
+    return msgspec.structs.replace(load, yield_s=courtesy.background_s, pace_s=courtesy.paced_s)

@@ -25,6 +25,7 @@ from service.engine.frames import (
     events,
     pack,
 )
+from service.pool.courtesy import NONE, Courtesy
 from service.pool.engine_process import EngineProcess
 from tests.service.text.tokenizers import byte_level
 
@@ -117,11 +118,7 @@ class FakeEngines:
         engines = cls(loaded(folder, **changes))
 
         async def start(
-            environment: Mapping[str, str],
-            receive: Callable[[Event], None],
-            *,
-            background: bool = False,
-            paced: bool = False,
+            environment: Mapping[str, str], receive: Callable[[Event], None], courtesy: Courtesy = NONE
         ) -> FakeProcess:
             process = FakeProcess(receive, engines.loaded)
             engines.started.append(process)

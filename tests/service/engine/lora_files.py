@@ -27,7 +27,13 @@ def layer(model: Module, path: str) -> Any:
 
 
 def delta(
-    model: Module, *, seed: int = 1, rank: int = 4, layers: tuple[str, ...] = ALL, more: tuple[str, ...] = ()
+    model: Module,
+    *,
+    seed: int = 1,
+    rank: int = 4,
+    layers: tuple[str, ...] = ALL,
+    more: tuple[str, ...] = (),
+    size: float = 0.2,
 ) -> Delta:
     """Give random factors a of shape (input, rank) and b (rank, output), large enough to change what is said.
 
@@ -38,7 +44,7 @@ def delta(
     made: Delta = {}
     for path in (*paths, *more):
         output, width = layer(model, path).weight.shape
-        a, b = generator.normal(size=(width, rank)) / width**0.5, generator.normal(size=(rank, output)) * 0.2
+        a, b = generator.normal(size=(width, rank)) / width**0.5, generator.normal(size=(rank, output)) * size
         made[path] = (mx.array(a.astype(np.float32)), mx.array(b.astype(np.float32)))
     return made
 

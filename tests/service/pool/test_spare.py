@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from service.pool.blas import engine_environment
+from service.pool.courtesy import BACKGROUND, NONE, Courtesy
 from service.pool.engine import Engine
 from service.pool.pool import ModelPool
 from service.pool.spare import Spare
@@ -90,9 +91,9 @@ async def test_the_loser_of_a_race_is_nobody_elses(monkeypatch: pytest.MonkeyPat
     """Where another spare is being started meanwhile, one of the two ends: no process is left without an owner."""
     start, raced, is_slow = Engine.start, asyncio.Event(), False
 
-    async def delayed(environment: Mapping[str, str], *, background: bool = False, paced: bool = False) -> Engine:
-        engine = await start(environment, background=background, paced=paced)
-        if background and is_slow:
+    async def delayed(environment: Mapping[str, str], courtesy: Courtesy = NONE) -> Engine:
+        engine = await start(environment, courtesy)
+        if courtesy == BACKGROUND and is_slow:
             await raced.wait()
         return engine
 
@@ -106,7 +107,7 @@ async def test_the_loser_of_a_race_is_nobody_elses(monkeypatch: pytest.MonkeyPat
         while spare.pid is None:  # noqa: ASYNC110 - nobody else waits for a spare
             await asyncio.sleep(0.01)
         is_slow = True
-        taking = asyncio.create_task(spare.take(background=False))
+        taking = asyncio.create_task(spare.take(NONE))
         await asyncio.sleep(0.05)
         spare._not_before = 0.0
         spare.review()

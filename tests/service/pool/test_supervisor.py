@@ -16,6 +16,7 @@ from service.config import ModelConfig
 from service.engine.frames import Heartbeat, Sampling, Submit
 from service.errors import SetupError, Unavailable
 from service.pool import deaths, residence
+from service.pool.courtesy import BACKGROUND, NONE, PACED, Courtesy
 from service.pool.engine import Engine
 from service.pool.model import Model
 from service.pool.pool import ModelPool
@@ -96,11 +97,11 @@ async def test_the_next_engine_yields_to_those_that_generate(
     make_pool: MakePool, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In small turns; where none does, and for a model that is wanted for the first time, it does not pause."""
-    start, started = Engine.start, list[tuple[bool, bool]]()
+    start, started = Engine.start, list[Courtesy]()
 
-    async def noted(environment: Mapping[str, str], *, background: bool = False, paced: bool = False) -> Engine:
-        started.append((background, paced))
-        return await start(environment, background=background, paced=paced)
+    async def noted(environment: Mapping[str, str], courtesy: Courtesy = NONE) -> Engine:
+        started.append(courtesy)
+        return await start(environment, courtesy)
 
     pool = make_pool(*(tiny(name, tiny_model) for name in "abc"), spare="never")
     monkeypatch.setattr(Engine, "start", noted)
@@ -115,7 +116,7 @@ async def test_the_next_engine_yields_to_those_that_generate(
             while other.running:
                 await other.changed()
             await end_of(dying, signal.SIGKILL)
-    assert started == [(True, False), (True, True), (False, False)]
+    assert started == [BACKGROUND, PACED, NONE]
 
 
 async def test_an_engine_that_hangs_is_replaced(make_pool: MakePool, tiny_model: Path) -> None:
