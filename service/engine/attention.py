@@ -15,6 +15,8 @@ library: Callable[..., Any] = base.scaled_dot_product_attention
 _LOG2_E = math.log2(math.e)
 _LEAST = 1 << 12
 """Scores from which on it is worth its additional operations."""
+_LEAST_SCORE = mx.finfo(mx.float32).min
+"""With minus infinity, a row that may see nothing would come to no number."""
 _BLOCK = 64
 """Queries at a time: there are fewer keys that none of them may see, and their scores are still in the CPU's cache."""
 
@@ -54,7 +56,9 @@ def _attend(queries: mx.array, keys: mx.array, values: mx.array, mask: mx.array 
     scores = queries.reshape(rows, keys.shape[1], -1, width) @ keys.swapaxes(-1, -2)
     if mask is not None:
         # Broadcast in a sum, which takes a third of the time of a choice.
-        added = mx.where(mask, 0.0, mx.finfo(mx.float32).min) if mask.dtype == mx.bool_ else mask * _LOG2_E
+        added = (
+            mx.where(mask, 0.0, _LEAST_SCORE) if mask.dtype == mx.bool_ else mx.maximum(mask * _LOG2_E, _LEAST_SCORE)
+        )
         scores = (scores.reshape(rows, heads, count, -1) + added).reshape(scores.shape)
     powers = mx.power(2.0, scores - scores.max(-1, keepdims=True))
     return ((powers @ values) / powers.sum(-1, keepdims=True)).reshape(rows, heads, count, -1)

@@ -34,7 +34,8 @@ def masks(rows: int, count: int, length: int) -> dict[str, Any]:
         "seen": seen,
         "of all rows": seen[0, 0],
         "added": mx.where(seen, 0.0, -1e9),
-        "all but nothing": mx.zeros((rows, 1, count, length), dtype=mx.bool_),
+        "nothing": mx.zeros((rows, 1, count, length), dtype=mx.bool_),
+        "nothing, added": mx.full((rows, 1, count, length), mx.finfo(mx.float32).min),
     }
 
 
