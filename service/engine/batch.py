@@ -140,7 +140,7 @@ class Batch:
     def start(self) -> None:
         """Begin a step; the device works on it while the caller goes on."""
         if self._bands and self._pending is None:
-            tokens = mx.array([[row.last_token] for row in self.rows])
+            tokens = mx.array([row.read() for row in self.rows])  # several of one that is alone, or else one of each
             self._pending = self._forward.start(tokens, self._cache, [row.lora for row in self.rows])
             prepare([row.constraint for row in self.rows if row.constraint is not None and row.forced is None])
 

@@ -32,6 +32,14 @@ class Forward:
             use_blocks(model)
             self._head = host_head(model)
 
+    @property
+    def reads_several(self) -> bool:
+        """Whether `start` takes hardly longer for a few tokens of a row than for one: the weights are read once then.
+
+        A head that MLX computes on a CPU would take so many times as long, as it is computed for each of them.
+        """
+        return self._head is not None or mx.default_device() == mx.gpu
+
     def prefill(self, tokens: mx.array, cache: list[LayerCache], loras: Items[int] = ()) -> None:
         """Put tokens into the caches. Nothing is computed until the caches are evaluated, and then not the head."""
         self.logits(tokens, cache, loras)

@@ -13,6 +13,7 @@ from service.engine.batch import Band, merge
 from service.engine.forward import Forward
 from service.engine.frames import Logprob
 from service.engine.logprobs import token_logprobs
+from service.engine.prefix_cache import can_cut
 from service.engine.sequence import LayerCache, Sequence
 
 _TELLING = 32
@@ -23,16 +24,22 @@ _LONGEST_S = 0.4
 """What a part of a prompt may take, in seconds: so long it goes on after its client has left."""
 _SMALLEST = 64
 """Tokens of a part that are worth a forward pass."""
+_DEFERRED = 31
+"""Tokens that are left for the first decode step where no other row waits for it, which saves a forward pass."""
 _PADDING = 16
 """Tokens of padding that a short row may have in a batch with a longer one, however short it is."""
 
 
 @dataclass(slots=True)
 class Chunk:
-    """Tokens that one forward pass processes: `counts` of each row. `cache` is merged, unless there is one row."""
+    """Tokens that one forward pass processes: `counts` of each row. `cache` is merged, unless there is one row.
+
+    Of a row that is alone `deferred` tokens are left for its first decode step; there is nothing to process then.
+    """
 
     rows: list[Sequence]
     counts: list[int]
+    deferred: int = 0
     cache: list[LayerCache] = field(default_factory=list)
     logits: mx.array | None = None
     error: Exception | None = None
@@ -63,6 +70,8 @@ class Prefill:
         self._chunk = chunk
         cache = make_prompt_cache(forward.model)
         self._can_batch = can_batch
+        # Caches that cannot be cut are remembered where a prompt ends, so that it has to end there.
+        self._can_defer = can_cut(cache) and forward.reads_several
         # A state that every token changes would be changed by padding too, unless the model sees to it.
         self._can_pad = all(type(layer) in {KVCache, RotatingKVCache} for layer in cache)
         self._rows: deque[Sequence] = deque()
@@ -155,6 +164,8 @@ class Prefill:
         if not self._rows:
             return []
         oldest, *others = self._rows
+        if not others and self._defers(oldest):
+            return [Chunk([oldest], [0], oldest.to_prefill)]
         reserved = min(oldest.to_prefill + 1, max(1, budget // 2))
         whole: list[Sequence] = []
         for row in sorted(others, key=lambda row: row.to_prefill):
@@ -170,6 +181,12 @@ class Prefill:
         if part is None or budget < 1:
             return self._grouped(whole)
         return [*self._grouped(whole), Chunk([part], [min(part.to_prefill, budget, self._most(part))])]
+
+    def _defers(self, row: Sequence) -> bool:
+        """Whether to leave the rest of a prompt, of the only row there is, for its first decode step."""
+        is_short = 0 < row.to_prefill <= _DEFERRED and not row.scores_prompt
+        is_one = row.submit.choices == 1 and row.submit.max_tokens > 0
+        return self._can_defer and not self._decoding and is_short and is_one
 
     def _most(self, row: Sequence) -> int:
         """The most tokens that a chunk of this row may have."""
@@ -208,7 +225,7 @@ class Prefill:
         if len(caches) > 1:
             chunk.cache = merge(caches)
         else:  # one that is complete may be shared by the choices of a prompt
-            chunk.cache = caches[0] if longest else copy.deepcopy(caches[0])
+            chunk.cache = caches[0] if longest or chunk.deferred else copy.deepcopy(caches[0])
         if not longest:
             return
         padding = [longest - count for count in chunk.counts]
@@ -238,8 +255,9 @@ class Prefill:
             row.prefilled += count
         still_here = [index for index, row in enumerate(chunk.rows) if row in self._rows]
         done.advanced += [chunk.rows[index] for index in still_here]
-        if chunk.rows[0].to_prefill or not still_here:
+        if chunk.rows[0].to_prefill > chunk.deferred or not still_here:
             return
+        chunk.rows[0].deferred = chunk.deferred
         band = Band(chunk.rows, chunk.cache)
         if len(still_here) < len(chunk.rows):
             band.keep(still_here)

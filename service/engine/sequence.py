@@ -39,6 +39,8 @@ class Sequence:
     """Tokens whose keys and values are in `cache`."""
     cached: int = 0
     """Those of them that came from the prefix cache."""
+    deferred: int = 0
+    """Tokens of the prompt that its first decode step reads before the last one."""
     generated: int = 0
     multiplied: bool = False
     """Whether the other choices of its request have been made."""
@@ -56,24 +58,19 @@ class Sequence:
         self.budget = None if self.submit.thinking is None else Budget(self.submit.thinking)
 
     @property
-    def last_token(self) -> int:
-        """The token that the next step reads."""
-        return self.tokens[-1]
-
-    @property
     def length(self) -> int:
         """Tokens in the cache before the next step."""
         return len(self.tokens) - 1
 
     @property
     def to_prefill(self) -> int:
-        """Tokens still to process. The last one is left: the next decode step reads it."""
+        """Tokens still to process. The last one is left: the next decode step reads it, and those that are deferred."""
         return self.length - self.prefilled
 
     @property
     def processed(self) -> int:
-        """Tokens of the prompt that are done, the one that the first decode step reads counted with the last chunk."""
-        return self.prefilled if self.to_prefill else len(self.submit.prompt)
+        """Tokens of the prompt that are done, those that the first decode step reads counted with the last chunk."""
+        return self.prefilled if self.to_prefill > self.deferred else len(self.submit.prompt)
 
     @property
     def banned(self) -> list[int]:
@@ -115,7 +112,14 @@ class Sequence:
     def put_back(self) -> None:
         """Give up the keys and values; they are computed again later."""
         self.cache = None
-        self.prefilled = 0
+        self.prefilled = self.deferred = 0
+
+    def read(self) -> list[int]:
+        """Take the tokens that a decode step reads: the last one, and those that were left for the first step."""
+        tokens = self.tokens[-1 - self.deferred :]
+        self.prefilled += self.deferred
+        self.deferred = 0
+        return tokens
 
     def mask(self) -> Mask | None:
         """Wait for which tokens its grammar lets come next; None where there is no grammar. Raises GrammarFailed."""

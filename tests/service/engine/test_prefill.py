@@ -1,13 +1,39 @@
 """Prompts on their way into the cache, on real tiny models."""
 
 import time
+from typing import Any
 
 import mlx.core as mx
 import pytest
 from mlx.nn.layers.base import Module
 from mlx_lm.models.cache import make_prompt_cache
 
+from service.engine.forward import Forward
 from tests.service.engine.models import VOCAB, Engine, Faulty, alone
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Give the shapes of the tokens of all forward passes, as they come."""
+    shapes: list[tuple[int, ...]] = []
+    for name in ("start", "logits"):
+        run = getattr(Forward, name)
+
+        def noted(self: Forward, tokens: mx.array, *more: Any, run: Any = run) -> Any:
+            shapes.append(tokens.shape)
+            return run(self, tokens, *more)
+
+        monkeypatch.setattr(Forward, name, noted)
+    return shapes
+
+
+def by_itself(model: Module, prompt: list[int], count: int) -> list[int]:
+    """Give the likeliest tokens, from one pass over all of them each."""
+    tokens = list(prompt)
+    for _ in range(count):
+        logits = model(mx.array([tokens]), cache=make_prompt_cache(model))
+        tokens.append(int(logits[0, -1].argmax().item()))
+    return tokens[len(prompt) :]
 
 
 def test_prompts_are_processed_in_chunks(plain: Module) -> None:
@@ -38,6 +64,45 @@ def test_prompts_that_arrive_together_are_one_forward_pass(plain: Module) -> Non
     assert shapes == [(4, 4), (4, 1), (4, 1)]
     for seq in range(4):
         assert engine.tokens[seq] == alone(plain, [1, 2, 3, 4, seq][seq % 2 :], max_tokens=2)
+
+
+def test_the_rest_of_a_lone_prompt_goes_with_its_first_token(plain: Module, passes: list[tuple[int, ...]]) -> None:
+    """A short one, and what is new after a prefix, take one pass; rows that come meanwhile join it after that."""
+    engine = Engine(plain, prefill_chunk=64, prefix_bytes=1 << 30)
+    prompt = [(7 * place) % VOCAB for place in range(90)]
+    for seq, (length, expected) in enumerate(((20, [(1, 20)]), (80, [(1, 59), (1, 1)]), (90, [(1, 10)]))):
+        passes.clear()
+        engine.submit(seq, prompt[:length], max_tokens=3)
+        engine.run()
+        assert passes == [*expected, (1, 1), (1, 1)]
+        assert engine.tokens[seq] == by_itself(plain, prompt[:length], 3)
+        assert engine.processed[seq][-1] == length
+    assert engine.cached[2] == 80
+    passes.clear()
+    engine.submit(3, [5, 6, 7], max_tokens=4)
+    engine.step()
+    engine.submit(4, [8, 9, 10], max_tokens=4)
+    engine.run()
+    assert passes == [(1, 3), (1, 2), (2, 1), (2, 1), (2, 1), (1, 1)]
+    assert engine.tokens[3] == by_itself(plain, [5, 6, 7], 4)
+    assert engine.tokens[4] == by_itself(plain, [8, 9, 10], 4)
+
+
+@pytest.mark.parametrize("put_back", [False, True])
+def test_what_is_left_for_the_first_token_is_not_lost(plain: Module, *, put_back: bool) -> None:
+    """Neither where its row leaves before that, nor where it has to wait again."""
+    engine = Engine(plain, prefix_bytes=1 << 30)
+    engine.submit(0, [1, 2, 3, 4])
+    engine.step()
+    (row,) = engine.scheduler._prefill.rows
+    if put_back:
+        engine.scheduler._running.put_back(row)
+        engine.scheduler._waiting.push(row)
+    else:
+        engine.scheduler.abort(0)
+        assert engine.scheduler.is_idle
+        engine.submit(0, [1, 2, 3, 4])
+    assert engine.run().tokens[0] == by_itself(plain, [1, 2, 3, 4], 20)
 
 
 def test_prompts_get_more_of_a_step_the_fewer_rows_wait_for_it(plain: Module) -> None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
-import numpy as np
 import pytest
 from mlx.nn.layers.base import Module
 from mlx_lm.models.cache import make_prompt_cache
@@ -20,9 +19,10 @@ from tests.service.engine.lora_files import ALL, Delta, delta, fuse, mlx_config,
 from tests.service.engine.models import Engine
 
 RANK, TOKENS = 8, 24
-CLOSE, ROUNDING = 1e-4, 1e-5
-"""Of logits: at all, and for their size, which is what float32 leaves of 30 layers (the fused model's own distance from
-float64 is as large)."""
+CLOSE = 1e-5
+"""How far logits may lie apart, as a part of the largest one, which is about 30: what float32 leaves of 30 layers. The
+fused model's own distance from float64 is as large. With OpenBLAS it is below 1e-4, and with the reference BLAS around.
+"""
 NAMES = ["a", "", "b", "c", "d", "a"]
 """The LoRA of each row."""
 SENTENCE = "The morning was cold, and the road to the village lay under snow that nobody had walked on yet. "
@@ -122,5 +122,5 @@ def test_each_token_comes_from_the_same_logits(
         with loras.of(numbers):
             given = model(tokens, cache=cache)[:, -1]
         expected = mx.stack([said.logits[step] for said in alone])
-        np.testing.assert_allclose(np.array(given), np.array(expected), rtol=ROUNDING, atol=CLOSE)
+        assert mx.all(mx.abs(given - expected) < CLOSE * mx.abs(expected).max())
         tokens = mx.array([[said.tokens[step]] for said in alone])
