@@ -35,6 +35,8 @@ class Spare:
         self._not_before = 0.0
         self._asked = 0
         """How many wait for its first word."""
+        self._races = 0
+        """How many are under way: each leaves a spare."""
         self._closed = False
 
     @property
@@ -96,10 +98,11 @@ class Spare:
 
     def _is_due(self) -> bool:
         """Whether there should be one: nobody takes it from those that wait for its first word."""
-        return self._asked > 0 or self._is_wanted()
+        return self._asked > 0 or (self._is_wanted() and not self._races)
 
     async def _race(self, spare: Engine) -> Engine:
         racers = [spare]
+        self._races += 1
         try:
             racers.append(await Engine.start(self._environment))
             outcomes: list[asyncio.Future[Any]] = [end for racer in racers for end in (racer.hello, racer.lost)]
@@ -107,6 +110,7 @@ class Spare:
             winner = next((racer for racer in racers if racer.hello.done()), racers[-1])
             racers.remove(winner)
         finally:
+            self._races -= 1
             for racer in racers:
                 await self._offer(racer)
         return winner
@@ -117,7 +121,7 @@ class Spare:
         async with self._starting:
             if self._engine is not None and (self._engine.lost.done() or not self._is_due()):
                 await self._end()
-            if self._engine is None and self._is_wanted():
+            if self._engine is None and self._is_wanted() and not self._races:
                 self._not_before = loop.time() + _RETRY_S
                 try:
                     await self._offer(await Engine.start(self._environment, BACKGROUND))

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from service.pool.blas import engine_environment
-from service.pool.courtesy import BACKGROUND, NONE, Courtesy
+from service.pool.courtesy import NONE, Courtesy
 from service.pool.engine import Engine
 from service.pool.pool import ModelPool
 from service.pool.spare import Spare
@@ -87,13 +87,36 @@ async def test_one_that_is_not_ready_races_with_a_new_one(make_pool: MakePool, t
     check_books(pool)
 
 
+async def test_a_race_is_run_by_two() -> None:
+    """No third process is started for a spare, as the slower one will be that."""
+    spare = Spare(engine_environment(1), lambda: True)
+    spare.review()
+    async with asyncio.timeout(LOAD_S):
+        while spare.pid is None:  # noqa: ASYNC110 - nobody else waits for a spare
+            await asyncio.sleep(0.001)
+        loser = spare.pid
+        psutil.Process(loser).suspend()
+        spare._not_before = 0.0
+        taking = asyncio.create_task(spare.take(NONE))
+        while not taking.done():
+            spare.review()
+            assert len(engines()) <= 2
+            await asyncio.sleep(0.01)
+        winner = await taking
+        assert winner.pid != loser == spare.pid
+        psutil.Process(loser).resume()
+    await spare.stop()
+    await winner.stop()
+    assert not engines()
+
+
 async def test_the_loser_of_a_race_is_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where another spare is being started meanwhile, one of the two ends: no process is left without an owner."""
     start, raced, is_slow = Engine.start, asyncio.Event(), False
 
     async def delayed(environment: Mapping[str, str], courtesy: Courtesy = NONE) -> Engine:
         engine = await start(environment, courtesy)
-        if courtesy == BACKGROUND and is_slow:
+        if is_slow:
             await raced.wait()
         return engine
 
@@ -106,15 +129,14 @@ async def test_the_loser_of_a_race_is_nobody_elses(monkeypatch: pytest.MonkeyPat
     async with asyncio.timeout(LOAD_S):
         while spare.pid is None:  # noqa: ASYNC110 - nobody else waits for a spare
             await asyncio.sleep(0.01)
-        is_slow = True
         taking = asyncio.create_task(spare.take(NONE))
-        await asyncio.sleep(0.05)
-        spare._not_before = 0.0
-        spare.review()
+        while len(engines()) < 2:  # noqa: ASYNC110 - they are processes
+            await asyncio.sleep(0.001)
+        is_slow = True
+        asking = asyncio.create_task(spare.hello())
         winner = await taking
         raced.set()
-        while len(engines()) > 2:  # noqa: ASYNC110 - they are processes
-            await asyncio.sleep(0.05)
+        assert await asking is not None
     assert {process.pid for process in engines()} == {winner.pid, spare.pid}
     await spare.stop()
     await winner.stop()
