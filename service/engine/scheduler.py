@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import mlx.core as mx
@@ -133,15 +133,17 @@ class Scheduler:
         answers, self._answers = self._answers, []
         return answers
 
-    def step(self) -> Step:
-        """Take what the last step's work gave, start the next, and say what came of it."""
+    def step(self, listen: Callable[[], None] = lambda: None) -> Step:
+        """Take what the last step's work gave, start the next, and say what came of it.
+
+        In between `listen` is called: whom it submits or aborts need not wait for the next step.
+        """
         done = Step(rows=[], progress=[], queued=[])
-        try:
-            self._work(done)
-        except Exception as error:  # noqa: BLE001 - whatever a model's caches raise; what ran is lost, the engine goes on
-            running = self._prefill.rows
-            self._prefill.drop(set(running))
-            self._lose_batch(error, done, running)
+        with self._at_all_risk(done):
+            self._take(done)
+        listen()
+        with self._at_all_risk(done):
+            self._start(done)
         done.queued.extend(self._places.changes(self._waiting))
         self._steps += 1
         if self.is_idle:
@@ -150,11 +152,13 @@ class Scheduler:
             mx.clear_cache()
         return done
 
-    def _work(self, done: Step) -> None:
+    def _take(self, done: Step) -> None:
         self._expire(done)
         self._lobby.collect(done.rows)
         self._take_tokens(done)
         self._take_prompts(done)
+
+    def _start(self, done: Step) -> None:
         self._prefixes.shrink(self._room.make())
         self._answers += self.loras.work(_LORAS_S)  # here the device has nothing else to do
         with self._at_risk(done):
@@ -223,6 +227,16 @@ class Scheduler:
             yield
         except Exception as error:  # noqa: BLE001 - as in a step
             self._lose_batch(error, done, arrivals)
+
+    @contextmanager
+    def _at_all_risk(self, done: Step) -> Iterator[None]:
+        """Lose all that runs where a part of a step fails, whatever a model's caches raise; the engine goes on."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - as it says
+            running = self._prefill.rows
+            self._prefill.drop(set(running))
+            self._lose_batch(error, done, running)
 
     def _lose_batch(self, error: Exception, done: Step, arrivals: Iterable[Sequence]) -> None:
         told = {(row.seq, row.choice) for row in done.rows if row.finish is not None}

@@ -99,11 +99,17 @@ def _run(scheduler: Scheduler, compiler: Compiler, channel: Channel) -> None:
     """Serve until told to end."""
     tidy = False
     beat = 0.0
-    while _obey(channel.receive(min(_HEARTBEAT_S, scheduler.leisure_s)), scheduler, channel):
+    goes_on = True
+
+    def listen() -> None:
+        nonlocal goes_on
+        goes_on = _obey(channel.receive(0), scheduler, channel) and goes_on
+
+    while goes_on and _obey(channel.receive(min(_HEARTBEAT_S, scheduler.leisure_s)), scheduler, channel):
         if not _gather(scheduler, channel):
             return
         if not scheduler.is_idle:
-            channel.send(scheduler.step())
+            channel.send(scheduler.step(listen))
             tidy = False
         elif not tidy:  # once it has been idle for a while: memory that comes back at once is not worth giving away
             compiler.get_ready()

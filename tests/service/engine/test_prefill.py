@@ -160,6 +160,23 @@ def test_a_prompt_is_scored(model: Module) -> None:
     assert [len(engine.logprobs[2, 0]), engine.scores[2][1].top] == [3, []]  # type: ignore[union-attr]
 
 
+def test_who_comes_and_goes_during_a_step_counts_for_the_next(plain: Module, passes: list[tuple[int, ...]]) -> None:
+    """Once the device is done with what it had to do, nothing more is started for those who have left."""
+    engine = Engine(plain, prefill_chunk=64)
+    engine.submit(0, [1] * 3000)
+    engine.step()
+
+    def listen() -> None:
+        engine.scheduler.abort(0)
+        engine.submit(1, [5, 6, 7], max_tokens=2)
+
+    passes.clear()
+    engine.scheduler.step(listen)
+    engine.run()
+    assert passes == [(1, 3), (1, 1)]
+    assert engine.tokens[1] == by_itself(plain, [5, 6, 7], 2)
+
+
 def test_an_engine_that_idles_by_an_abort_forgets_what_was_under_way(plain: Module) -> None:
     """How long nobody came says nothing of how long a prompt takes."""
     engine = Engine(plain, prefill_chunk=64)
