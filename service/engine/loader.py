@@ -61,7 +61,7 @@ def load(
     model, config = load_model(folder, lazy=True, trust_remote_code=trust_remote_code)
     _suit_device(model)
     _read_weights(model, report)
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     template = tokenizer.chat_template
     if isinstance(template, dict):
         template = template.get("default")

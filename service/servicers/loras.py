@@ -57,4 +57,5 @@ def _describe(model: str, lora: Lora) -> pb.Lora:
         bytes=lora.bytes,
         in_use=lora.in_use,
         draining=lora.state is LoraState.DRAINING,
+        error=lora.error,
     )

@@ -205,6 +205,26 @@ async def test_loras_come_back_with_their_model(loaded: aio.Channel, lora_servic
     assert (await answer(loaded, generate("second"))).text == before["second"]
 
 
+async def test_one_that_cannot_come_back_says_why(loaded: aio.Channel, lora_folder: Path) -> None:
+    """Its folder has gone while the model was not there: the others are served, and it may be loaded anew."""
+    fleeting = lora_folder / "fleeting"
+    shutil.copytree(lora_folder / "second", fleeting)
+    await load(loaded, "fleeting", fleeting)
+    await models_pb2_grpc.ModelServiceStub(loaded).UnloadModel(models_pb2.UnloadModelRequest(name="tiny"))
+    shutil.rmtree(fleeting)
+    expected = (await answer(loaded, generate("second"))).text
+    refusal = await refused(answer(loaded, generate("fleeting")))
+    assert refusal.code is grpc.StatusCode.UNAVAILABLE
+    stub: Any = loras_pb2_grpc.LoraServiceStub(loaded)
+    told = {lora.name: lora.error for lora in (await stub.ListLoras(loras_pb2.ListLorasRequest())).loras}
+    assert [name for name, error in told.items() if error] == ["fleeting"]
+    assert told["fleeting"] in refusal.message
+    shutil.copytree(lora_folder / "second", fleeting)
+    assert not (await load(loaded, "fleeting", fleeting)).error
+    assert (await answer(loaded, generate("fleeting"))).text == expected
+    await unload(loaded, "fleeting")
+
+
 async def eventually(channel: aio.Channel, request: pb.GenerateRequest) -> Answer:
     """Ask until the service has noticed that an engine has died."""
     async with asyncio.timeout(30):

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mlx_grpc/v1/loras.proto\x12\x0bmlx_grpc.v1\"p\n\x04Lora\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\x05\x12\r\n\x05\x62ytes\x18\x05 \x01(\x03\x12\x0e\n\x06in_use\x18\x06 \x01(\x05\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\"!\n\x10ListLorasRequest\x12\r\n\x05model\x18\x01 \x01(\t\"5\n\x11ListLorasResponse\x12 \n\x05loras\x18\x01 \x03(\x0b\x32\x11.mlx_grpc.v1.Lora\"<\n\x0fLoadLoraRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\"3\n\x10LoadLoraResponse\x12\x1f\n\x04lora\x18\x01 \x01(\x0b\x32\x11.mlx_grpc.v1.Lora\"0\n\x11UnloadLoraRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x14\n\x12UnloadLoraResponse2\xf1\x01\n\x0bLoraService\x12J\n\tListLoras\x12\x1d.mlx_grpc.v1.ListLorasRequest\x1a\x1e.mlx_grpc.v1.ListLorasResponse\x12G\n\x08LoadLora\x12\x1c.mlx_grpc.v1.LoadLoraRequest\x1a\x1d.mlx_grpc.v1.LoadLoraResponse\x12M\n\nUnloadLora\x12\x1e.mlx_grpc.v1.UnloadLoraRequest\x1a\x1f.mlx_grpc.v1.UnloadLoraResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mlx_grpc/v1/loras.proto\x12\x0bmlx_grpc.v1\"\x7f\n\x04Lora\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\x05\x12\r\n\x05\x62ytes\x18\x05 \x01(\x03\x12\x0e\n\x06in_use\x18\x06 \x01(\x05\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\x12\r\n\x05\x65rror\x18\x08 \x01(\t\"!\n\x10ListLorasRequest\x12\r\n\x05model\x18\x01 \x01(\t\"5\n\x11ListLorasResponse\x12 \n\x05loras\x18\x01 \x03(\x0b\x32\x11.mlx_grpc.v1.Lora\"<\n\x0fLoadLoraRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\"3\n\x10LoadLoraResponse\x12\x1f\n\x04lora\x18\x01 \x01(\x0b\x32\x11.mlx_grpc.v1.Lora\"0\n\x11UnloadLoraRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x14\n\x12UnloadLoraResponse2\xf1\x01\n\x0bLoraService\x12J\n\tListLoras\x12\x1d.mlx_grpc.v1.ListLorasRequest\x1a\x1e.mlx_grpc.v1.ListLorasResponse\x12G\n\x08LoadLora\x12\x1c.mlx_grpc.v1.LoadLoraRequest\x1a\x1d.mlx_grpc.v1.LoadLoraResponse\x12M\n\nUnloadLora\x12\x1e.mlx_grpc.v1.UnloadLoraRequest\x1a\x1f.mlx_grpc.v1.UnloadLoraResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,19 +32,19 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mlx_grpc.v1.loras_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LORA']._serialized_start=40
-  _globals['_LORA']._serialized_end=152
-  _globals['_LISTLORASREQUEST']._serialized_start=154
-  _globals['_LISTLORASREQUEST']._serialized_end=187
-  _globals['_LISTLORASRESPONSE']._serialized_start=189
-  _globals['_LISTLORASRESPONSE']._serialized_end=242
-  _globals['_LOADLORAREQUEST']._serialized_start=244
-  _globals['_LOADLORAREQUEST']._serialized_end=304
-  _globals['_LOADLORARESPONSE']._serialized_start=306
-  _globals['_LOADLORARESPONSE']._serialized_end=357
-  _globals['_UNLOADLORAREQUEST']._serialized_start=359
-  _globals['_UNLOADLORAREQUEST']._serialized_end=407
-  _globals['_UNLOADLORARESPONSE']._serialized_start=409
-  _globals['_UNLOADLORARESPONSE']._serialized_end=429
-  _globals['_LORASERVICE']._serialized_start=432
-  _globals['_LORASERVICE']._serialized_end=673
+  _globals['_LORA']._serialized_end=167
+  _globals['_LISTLORASREQUEST']._serialized_start=169
+  _globals['_LISTLORASREQUEST']._serialized_end=202
+  _globals['_LISTLORASRESPONSE']._serialized_start=204
+  _globals['_LISTLORASRESPONSE']._serialized_end=257
+  _globals['_LOADLORAREQUEST']._serialized_start=259
+  _globals['_LOADLORAREQUEST']._serialized_end=319
+  _globals['_LOADLORARESPONSE']._serialized_start=321
+  _globals['_LOADLORARESPONSE']._serialized_end=372
+  _globals['_UNLOADLORAREQUEST']._serialized_start=374
+  _globals['_UNLOADLORAREQUEST']._serialized_end=422
+  _globals['_UNLOADLORARESPONSE']._serialized_start=424
+  _globals['_UNLOADLORARESPONSE']._serialized_end=444
+  _globals['_LORASERVICE']._serialized_start=447
+  _globals['_LORASERVICE']._serialized_end=688
 # @@protoc_insertion_point(module_scope)

@@ -31,6 +31,7 @@ class Lora(_message.Message):
     BYTES_FIELD_NUMBER: _builtins.int
     IN_USE_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, which requests give in their `lora` field."""
     model: _builtins.str
@@ -45,6 +46,10 @@ class Lora(_message.Message):
     """Requests that use it."""
     draining: _builtins.bool
     """Whether it finishes what runs and takes nothing new."""
+    error: _builtins.str
+    """Why it could not be loaded again with its model, if it could not; requests for it are refused, and LoadLora may
+    load it anew.
+    """
     def __init__(
         self,
         *,
@@ -55,10 +60,11 @@ class Lora(_message.Message):
         bytes: _builtins.int = ...,
         in_use: _builtins.int = ...,
         draining: _builtins.bool = ...,
+        error: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "draining", b"draining", "in_use", b"in_use", "model", b"model", "name", b"name", "path", b"path", "rank", b"rank"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "draining", b"draining", "error", b"error", "in_use", b"in_use", "model", b"model", "name", b"name", "path", b"path", "rank", b"rank"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

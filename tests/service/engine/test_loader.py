@@ -202,6 +202,16 @@ def test_a_program_is_run_only_where_it_may(folder: Path, tmp_path: Path) -> Non
         load(folder, tmp_path, trust_remote_code=True)
 
 
+def test_so_is_a_program_of_the_tokenizer(folder: Path, tmp_path: Path) -> None:
+    """It comes by another way, through transformers, which would ask on the terminal."""
+    (folder / "mine.py").write_text("raise RuntimeError('it runs')")
+    change(folder / "tokenizer_config.json", tokenizer_class="Mine", auto_map={"AutoTokenizer": ["mine.Mine", None]})
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        load(folder, tmp_path)
+    with pytest.raises(RuntimeError, match="it runs"):
+        load(folder, tmp_path, trust_remote_code=True)
+
+
 def test_stop_tokens_of_the_kind_are_used_where_a_folder_has_none(folder: Path, tmp_path: Path) -> None:
     """As mlx-lm does, and those of the tokenizer in any case."""
     change(folder / "config.json", eos_token_id=None)
