@@ -9,6 +9,7 @@ import pytest
 from service.engine.frames import Event
 from service.errors import Unavailable
 from service.pool import spare
+from service.pool.courtesy import Courtesy
 from service.pool.engine_process import EngineProcess
 from service.pool.state import ModelState
 from tests.service.fakes import FakeEngines, FakeProcess
@@ -19,8 +20,10 @@ def silence(engines: FakeEngines, monkeypatch: pytest.MonkeyPatch, *, first: int
     """Let the first engines say nothing, and end at once if they are to be lost."""
     start: Callable[..., object] = EngineProcess.start
 
-    async def silent(environment: Mapping[str, str], receive: Callable[[Event], None], **options: bool) -> FakeProcess:
-        process: FakeProcess = await start(environment, receive, **options)  # type: ignore[misc]
+    async def silent(
+        environment: Mapping[str, str], receive: Callable[[Event], None], courtesy: Courtesy
+    ) -> FakeProcess:
+        process: FakeProcess = await start(environment, receive, courtesy)  # type: ignore[misc]
         if len(engines.started) <= first:
             process._receive = lambda _: None
             if lost:
@@ -65,8 +68,9 @@ async def test_nobody_takes_an_engine_from_those_that_wait_for_its_first_word(
     pool = make_pool(mine(fake_folder), spare="never")
     pool._started = True
     waiting = asyncio.create_task(pool.acquire("mine"))
-    while not engines.started:  # noqa: ASYNC110 - it tells nobody
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        while not engines.started:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
     pool.pin("mine")
     await asyncio.sleep(0.2)
     assert not engines.process.lost.done()
