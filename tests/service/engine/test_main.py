@@ -29,7 +29,7 @@ from service.engine.frames import (
     pack,
 )
 
-WAIT_S = 150
+WAIT_S = 60
 ENDLESS = Submit(1, [1, 2, 3], Sampling(seed=0, temperature=0), 30_000)
 
 
@@ -103,7 +103,7 @@ def test_steps_take_the_place_of_heartbeats(tiny_model: Path, tmp_path: Path) ->
         assert engine.process.wait(WAIT_S) == 0
 
 
-@pytest.mark.parametrize(("seconds", "starts_over"), [("120", False), ("0.01", True)])
+@pytest.mark.parametrize(("seconds", "starts_over"), [("60", False), ("0.01", True)])
 def test_a_start_yields_to_others_for_so_long(
     tiny_model: Path, tmp_path: Path, seconds: str, starts_over: bool
 ) -> None:

@@ -13,7 +13,6 @@ from tokenizers import Tokenizer
 
 from service.config import default_cache_dir
 from service.engine.frames import LoraLoaded
-from service.engine.loader import load
 from service.pool.built_in import fetch_built_in
 from tests.service.engine.lora_files import ALL, Delta, delta, fuse, mlx_config, write_mlx
 from tests.service.engine.models import Engine
@@ -68,8 +67,8 @@ def alone(folder: Path, made: dict[str, Delta], rows: list[list[int]]) -> list[S
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> Module:
-    """Give the model as engines have it."""
-    return load(folder, folder, kv_bytes=1 << 28)[0]
+    """Give the model that an engine serves."""
+    return in_float32(folder)
 
 
 @pytest.fixture(scope="module")
